@@ -1,0 +1,297 @@
+//! What one filesystem may take, and what it has taken.
+//!
+//! Promises: the total of what was charged never exceeds the limit, whatever threads do at once; a charge happens
+//! wholly or not at all. Owns counters only, no memory. Never waits, never locks.
+//!
+//! All accesses are relaxed: the numbers order nothing but themselves. A charge moves the total first and a release
+//! moves it last, so at every moment the kinds add up to no more than the total.
+
+use crate::AllocError;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The most that a budget keeps back for [`Purpose::Reserved`], in bytes.
+const LARGEST_RESERVE: u64 = 256 * 1024;
+
+/// What a charge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Pages that hold file content as it was written.
+    Raw,
+    /// Compressed members.
+    Packed,
+    /// Inflated copies of packed blocks; the first to go under pressure.
+    Cached,
+    /// What is shared with kernel descriptors (sealed memfds).
+    Exported,
+    /// Everything that is not content: inodes, names, block maps.
+    Metadata,
+}
+
+const KINDS: usize = 5;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything that may fail when the filesystem is full.
+    Ordinary,
+    /// Operations that must work in a full filesystem (unlink, packing, shrinking, a single overwrite): these may take
+    /// the reserve that ordinary charges leave free.
+    Reserved,
+}
+
+/// A limit in bytes and the counters under it. `Send` and `Sync`; all methods may be called from any thread.
+#[derive(Debug)]
+pub struct Budget {
+    max: u64,
+    /// `max` less the reserve: where ordinary charges end.
+    ordinary_max: u64,
+    soft_limit: u64,
+    total: AtomicU64,
+    kinds: [AtomicU64; KINDS],
+    peak: AtomicU64,
+    soft_limit_hits: AtomicU64,
+    hard_limit_hits: AtomicU64,
+}
+
+/// A budget's counters, in bytes unless said otherwise. Each is exact; together they are of one moment only while
+/// nobody charges or releases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Charged as [`Kind::Raw`].
+    pub raw: u64,
+    /// Charged as [`Kind::Packed`].
+    pub packed: u64,
+    /// Charged as [`Kind::Cached`].
+    pub cached: u64,
+    /// Charged as [`Kind::Exported`].
+    pub exported: u64,
+    /// Charged as [`Kind::Metadata`].
+    pub metadata: u64,
+    /// All kinds together.
+    pub total: u64,
+    /// The highest total so far.
+    pub peak: u64,
+    /// The limit.
+    pub max: u64,
+    /// How often the total went from below the soft limit to it or above it.
+    pub soft_limit_hits: u64,
+    /// How often a call failed because of the limit; counted by [`Budget::note_hard_limit`].
+    pub hard_limit_hits: u64,
+}
+
+impl Budget {
+    /// A budget of `max_bytes`, of which 256 KiB, but at most a quarter, are kept for [`Purpose::Reserved`]. The soft
+    /// limit is `soft_limit_percent` of `max_bytes`, rounded down; 0, or more than 100, means that there is none.
+    pub fn new(max_bytes: u64, soft_limit_percent: u32) -> Budget {
+        let soft_limit = match soft_limit_percent {
+            1..=100 => (u128::from(max_bytes) * u128::from(soft_limit_percent) / 100) as u64,
+            _ => u64::MAX,
+        };
+        Budget {
+            max: max_bytes,
+            ordinary_max: max_bytes - LARGEST_RESERVE.min(max_bytes / 4),
+            // A limit of 0 would be one that the total never comes to from below.
+            soft_limit: soft_limit.max(1),
+            total: AtomicU64::new(0),
+            kinds: [const { AtomicU64::new(0) }; KINDS],
+            peak: AtomicU64::new(0),
+            soft_limit_hits: AtomicU64::new(0),
+            hard_limit_hits: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes `bytes` of the budget; call it before the memory is taken. Charging 0 bytes always succeeds.
+    ///
+    /// # Errors
+    /// [`AllocError::Budget`] when the total would pass the limit that `purpose` has; nothing has changed then.
+    pub fn charge(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<(), AllocError> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let limit = match purpose {
+            Purpose::Ordinary => self.ordinary_max,
+            Purpose::Reserved => self.max,
+        };
+        let mut before = self.total.load(Relaxed);
+        let after = loop {
+            let after = match before.checked_add(bytes) {
+                Some(after) if after <= limit => after,
+                _ => return Err(AllocError::Budget),
+            };
+            match self.total.compare_exchange_weak(before, after, Relaxed, Relaxed) {
+                Ok(_) => break after,
+                Err(now) => before = now,
+            }
+        };
+        self.kinds[kind as usize].fetch_add(bytes, Relaxed);
+        if after > self.peak.load(Relaxed) {
+            self.peak.fetch_max(after, Relaxed);
+        }
+        if before < self.soft_limit && after >= self.soft_limit {
+            self.soft_limit_hits.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives back what was charged as `kind`; call it after the memory is free. Giving back more than was charged is a
+    /// bug of the caller: it panics in debug builds, and counts as giving back everything in others.
+    pub fn release(&self, kind: Kind, bytes: u64) {
+        subtract(&self.kinds[kind as usize], bytes);
+        subtract(&self.total, bytes);
+    }
+
+    /// Charges `bytes` that were charged as `from` as `to` instead; the total does not move, so this cannot fail.
+    pub fn transfer(&self, from: Kind, to: Kind, bytes: u64) {
+        subtract(&self.kinds[from as usize], bytes);
+        self.kinds[to as usize].fetch_add(bytes, Relaxed);
+    }
+
+    /// Counts a call that failed with `ENOSPC`: once for the call, however often it retried.
+    pub fn note_hard_limit(&self) {
+        self.hard_limit_hits.fetch_add(1, Relaxed);
+    }
+
+    /// The counters now.
+    pub fn usage(&self) -> Usage {
+        let kind = |kind: Kind| self.kinds[kind as usize].load(Relaxed);
+        Usage {
+            raw: kind(Kind::Raw),
+            packed: kind(Kind::Packed),
+            cached: kind(Kind::Cached),
+            exported: kind(Kind::Exported),
+            metadata: kind(Kind::Metadata),
+            total: self.total.load(Relaxed),
+            peak: self.peak.load(Relaxed),
+            max: self.max,
+            soft_limit_hits: self.soft_limit_hits.load(Relaxed),
+            hard_limit_hits: self.hard_limit_hits.load(Relaxed),
+        }
+    }
+}
+
+/// Subtracts without ever wrapping round: a wrapped counter would refuse every later charge.
+fn subtract(counter: &AtomicU64, bytes: u64) {
+    let mut before = counter.load(Relaxed);
+    loop {
+        debug_assert!(before >= bytes, "released {bytes} bytes of {before}");
+        match counter.compare_exchange_weak(before, before.saturating_sub(bytes), Relaxed, Relaxed) {
+            Ok(_) => return,
+            Err(now) => before = now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Purpose::{Ordinary, Reserved};
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn each_purpose_ends_exactly_at_its_limit() {
+        for (max, reserve) in [(MIB, MIB / 4), (16 * MIB, 256 * 1024), (1000, 250), (3, 0), (0, 0)] {
+            for (purpose, limit) in [(Ordinary, max - reserve), (Reserved, max)] {
+                for bytes in [limit.saturating_sub(1), limit, limit + 1] {
+                    let budget = Budget::new(max, 0);
+                    let expected = if bytes <= limit { Ok(()) } else { Err(AllocError::Budget) };
+                    assert_eq!(budget.charge(Kind::Raw, bytes, purpose), expected, "{bytes} of {max}");
+                    let usage = budget.usage();
+                    let taken = if bytes <= limit { bytes } else { 0 };
+                    assert_eq!((usage.raw, usage.total, usage.peak, usage.max), (taken, taken, taken, max));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reserved_charges_take_what_ordinary_ones_leave() {
+        let budget = Budget::new(16 * MIB, 90);
+        let reserve = 256 * 1024;
+        budget.charge(Kind::Raw, 16 * MIB - reserve, Ordinary).unwrap();
+        assert_eq!(budget.charge(Kind::Raw, 1, Ordinary), Err(AllocError::Budget));
+        budget.charge(Kind::Packed, reserve, Reserved).unwrap();
+        assert_eq!(budget.charge(Kind::Packed, 1, Reserved), Err(AllocError::Budget));
+        assert_eq!(budget.charge(Kind::Metadata, 0, Ordinary), Ok(()));
+        budget.release(Kind::Raw, 16 * MIB - reserve);
+        let usage = budget.usage();
+        assert_eq!((usage.raw, usage.packed, usage.total, usage.peak), (0, reserve, reserve, 16 * MIB));
+    }
+
+    #[test]
+    fn sums_that_overflow_are_refused() {
+        let budget = Budget::new(u64::MAX, 100);
+        budget.charge(Kind::Raw, 10, Ordinary).unwrap();
+        assert_eq!(budget.charge(Kind::Raw, u64::MAX - 9, Reserved), Err(AllocError::Budget));
+        assert_eq!(budget.charge(Kind::Raw, u64::MAX, Reserved), Err(AllocError::Budget));
+        assert_eq!(budget.charge(Kind::Raw, u64::MAX - 10, Reserved), Ok(()));
+        assert_eq!(budget.usage().total, u64::MAX);
+    }
+
+    #[test]
+    fn the_soft_limit_counts_crossings_from_below() {
+        let budget = Budget::new(1000, 50);
+        budget.charge(Kind::Raw, 499, Ordinary).unwrap();
+        assert_eq!(budget.usage().soft_limit_hits, 0);
+        budget.charge(Kind::Raw, 1, Ordinary).unwrap();
+        budget.charge(Kind::Raw, 1, Ordinary).unwrap();
+        assert_eq!(budget.usage().soft_limit_hits, 1);
+        budget.release(Kind::Raw, 2);
+        budget.charge(Kind::Raw, 200, Ordinary).unwrap();
+        assert_eq!(budget.usage().soft_limit_hits, 2);
+        for percent in [0, 101, u32::MAX] {
+            let without = Budget::new(1000, percent);
+            without.charge(Kind::Raw, 1000, Reserved).unwrap();
+            assert_eq!(without.usage().soft_limit_hits, 0);
+        }
+        assert_eq!(budget.usage().hard_limit_hits, 0);
+        budget.note_hard_limit();
+        assert_eq!(budget.usage().hard_limit_hits, 1);
+    }
+
+    #[test]
+    fn a_transfer_moves_kinds_and_not_the_total() {
+        let budget = Budget::new(MIB, 0);
+        budget.charge(Kind::Raw, 100, Ordinary).unwrap();
+        budget.charge(Kind::Exported, 7, Ordinary).unwrap();
+        budget.transfer(Kind::Raw, Kind::Cached, 40);
+        let usage = budget.usage();
+        assert_eq!((usage.raw, usage.cached, usage.exported, usage.total), (60, 40, 7, 107));
+        budget.transfer(Kind::Cached, Kind::Cached, 40);
+        assert_eq!(budget.usage(), usage);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "released 2 bytes of 1")]
+    fn releasing_more_than_was_charged_is_caught() {
+        let budget = Budget::new(MIB, 0);
+        budget.charge(Kind::Raw, 1, Ordinary).unwrap();
+        budget.release(Kind::Raw, 2);
+    }
+
+    #[test]
+    fn threads_never_pass_the_limit_and_give_everything_back() {
+        const KINDS_IN_TURN: [Kind; 5] =
+            [Kind::Raw, Kind::Packed, Kind::Cached, Kind::Exported, Kind::Metadata];
+        let budget = Budget::new(10_000, 50);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    for i in 0..20_000u64 {
+                        let (kind, bytes) = (KINDS_IN_TURN[(i % 5) as usize], 1 + (i * 37 + thread) % 4000);
+                        if budget.charge(kind, bytes, Reserved).is_ok() {
+                            assert!(budget.usage().total <= 10_000);
+                            budget.release(kind, bytes);
+                        }
+                    }
+                });
+            }
+        });
+        let usage = budget.usage();
+        assert!(usage.peak > 0 && usage.peak <= 10_000);
+        let left = usage.raw + usage.packed + usage.cached + usage.exported + usage.metadata;
+        assert_eq!((left, usage.total), (0, 0));
+    }
+}

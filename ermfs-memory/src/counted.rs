@@ -1,0 +1,293 @@
+//! A reference-counted value whose allocation can fail.
+//!
+//! Promises what `std::sync::Arc` promises without its weak references: shared ownership across threads, the value
+//! dropped exactly once, by whoever lets go last, after everything that other owners did with it. Differs in that
+//! creating one returns an error instead of aborting, and in that there is one count, next to the value. Owns one heap
+//! allocation per value.
+//!
+//! Order: letting go is a Release decrement, and the last owner's Acquire fence (or an Acquire load that finds 1) makes
+//! all earlier owners' accesses happen before the drop or the exclusive access.
+
+use crate::AllocError;
+use core::alloc::Layout;
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::{ManuallyDrop, offset_of};
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
+};
+use std::alloc::{alloc, dealloc};
+
+/// The count comes first, so that a value of any alignment lies at a multiple of 8.
+#[repr(C, align(8))]
+struct Inner<T> {
+    count: AtomicUsize,
+    value: T,
+}
+
+/// Shared ownership of a `T`; see the module's text. One pointer wide, never null, and `Option<Counted<T>>` is no
+/// larger.
+///
+/// A raw pointer to the value ([`Counted::into_raw`]) is a multiple of 8: its three lowest bits are free for tags.
+pub struct Counted<T> {
+    inner: NonNull<Inner<T>>,
+    owns: PhantomData<Inner<T>>,
+}
+
+// SAFETY: as for `Arc`: owners on several threads share `&T` (hence `T: Sync`), and any one may be the last and drop
+// the value (hence `T: Send`); the count is atomic.
+unsafe impl<T: Send + Sync> Send for Counted<T> {}
+// SAFETY: as above; `&Counted<T>` can be cloned into an owner.
+unsafe impl<T: Send + Sync> Sync for Counted<T> {}
+
+impl<T> Counted<T> {
+    const LAYOUT: Layout = Layout::new::<Inner<T>>();
+
+    /// Moves `value` into an allocation of its own, with one owner.
+    ///
+    /// # Errors
+    /// [`AllocError::Memory`], and the value back, when the allocator has no memory.
+    pub fn try_new(value: T) -> Result<Counted<T>, (AllocError, T)> {
+        // SAFETY: `Inner` holds a counter, so the layout's size is not 0.
+        let pointer = unsafe { alloc(Self::LAYOUT) }.cast::<Inner<T>>();
+        let Some(inner) = NonNull::new(pointer) else {
+            return Err((AllocError::Memory, value));
+        };
+        // SAFETY: fresh memory of `Inner<T>`'s layout.
+        unsafe { inner.write(Inner { count: AtomicUsize::new(1), value }) };
+        Ok(Counted { inner, owns: PhantomData })
+    }
+
+    /// What one value takes of the heap, in bytes: the count, the value, and the word and rounding that a malloc of
+    /// 16-byte granularity (glibc's) adds. The amount to charge.
+    pub const fn footprint() -> u64 {
+        let size = (Self::LAYOUT.size() + 8).next_multiple_of(16);
+        // Above malloc's own alignment the allocator aligns by hand and loses up to the alignment.
+        let align = if Self::LAYOUT.align() > 16 { Self::LAYOUT.align() } else { 0 };
+        (if size < 32 { 32 } else { size } + align) as u64
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        // SAFETY: `self` owns a reference, so the allocation lives.
+        unsafe { &self.inner.as_ref().count }
+    }
+
+    /// Whether this is the only owner. While the caller holds the only `Counted` by value or by `&mut`, nobody else can
+    /// change a `true` answer.
+    pub fn is_unique(&self) -> bool {
+        self.count().load(Acquire) == 1
+    }
+
+    /// The value for changing, if this is the only owner.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: the only owner is borrowed exclusively, and `is_unique`'s Acquire load ordered former owners'
+        // accesses before this.
+        Some(unsafe { &mut self.inner.as_mut().value })
+    }
+
+    /// Whether both own the same value.
+    pub fn ptr_eq(&self, other: &Counted<T>) -> bool {
+        self.inner == other.inner
+    }
+
+    /// The value's address, which stays the same and valid as long as there is an owner. A multiple of 8.
+    pub fn as_raw(&self) -> NonNull<T> {
+        // SAFETY: the allocation lives and holds an `Inner<T>`; the field's address is inside it and not null.
+        unsafe { NonNull::new_unchecked(&raw mut (*self.inner.as_ptr()).value) }
+    }
+
+    /// Gives up this owner without giving up its reference: [`Counted::from_raw`] takes it back. A multiple of 8.
+    pub fn into_raw(self) -> NonNull<T> {
+        ManuallyDrop::new(self).as_raw()
+    }
+
+    /// Takes back the reference that a call of [`Counted::into_raw`] left behind.
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw` of the same `T` (tags removed), and each such reference may be taken back
+    /// once.
+    pub unsafe fn from_raw(raw: NonNull<T>) -> Counted<T> {
+        // SAFETY: by contract `raw` is the `value` field of an `Inner<T>` and was derived from a pointer to the whole.
+        let inner = unsafe { raw.byte_sub(offset_of!(Inner<T>, value)).cast::<Inner<T>>() };
+        Counted { inner, owns: PhantomData }
+    }
+
+    /// One more owner of the value at `raw`, whose own reference stays where it is.
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw` or `as_raw` of the same `T` (tags removed), and the value must have an
+    /// owner during the call (a reference that is held, or one that cannot be dropped yet because the epoch is pinned).
+    pub unsafe fn share_raw(raw: NonNull<T>) -> Counted<T> {
+        // SAFETY: by contract; the extra `Counted` is not dropped, so the count it stands for is not taken away.
+        let held = ManuallyDrop::new(unsafe { Counted::from_raw(raw) });
+        Counted::clone(&held)
+    }
+
+    /// The last owner's part of `drop`, kept out of the common path.
+    #[cold]
+    #[inline(never)]
+    fn drop_value(&mut self) {
+        /// Frees the allocation even if the value's own drop unwinds.
+        struct Allocation(NonNull<u8>, Layout);
+        impl Drop for Allocation {
+            fn drop(&mut self) {
+                // SAFETY: allocated in `try_new` with this layout, and this is its last owner.
+                unsafe { dealloc(self.0.as_ptr(), self.1) };
+            }
+        }
+        let _allocation = Allocation(self.inner.cast(), Self::LAYOUT);
+        // SAFETY: this was the last owner, so nobody else can reach the value any more.
+        unsafe { core::ptr::drop_in_place(&raw mut (*self.inner.as_ptr()).value) };
+    }
+}
+
+impl<T> Clone for Counted<T> {
+    fn clone(&self) -> Counted<T> {
+        // Relaxed: a new reference is made from one that is held, so the value cannot go away meanwhile.
+        let before = self.count().fetch_add(1, Relaxed);
+        debug_assert!(before > 0 && before < usize::MAX / 2, "count {before} of a shared value");
+        Counted { inner: self.inner, owns: PhantomData }
+    }
+}
+
+impl<T> Deref for Counted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: `self` owns a reference, so the value lives, and only `get_mut` of the only owner gives out `&mut`.
+        unsafe { &self.inner.as_ref().value }
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        let before = self.count().fetch_sub(1, Release);
+        debug_assert!(before > 0, "a value was let go more often than it was shared");
+        if before == 1 {
+            fence(Acquire);
+            self.drop_value();
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Counted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU32;
+
+    struct Noted<'a>(&'a AtomicU32);
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn counted<T>(value: T) -> Counted<T> {
+        Counted::try_new(value).map_err(|(error, _)| error).unwrap()
+    }
+
+    #[test]
+    fn the_last_owner_drops_the_value_once() {
+        let drops = AtomicU32::new(0);
+        let mut first = counted(Noted(&drops));
+        assert!(first.is_unique() && first.get_mut().is_some());
+        let second = first.clone();
+        assert!(first.ptr_eq(&second) && !first.is_unique() && first.get_mut().is_none());
+        drop(first);
+        assert_eq!(drops.load(Relaxed), 0);
+        assert!(second.is_unique());
+        drop(second);
+        assert_eq!(drops.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn raw_references_go_out_and_come_back() {
+        let drops = AtomicU32::new(0);
+        let raw = counted(Noted(&drops)).into_raw();
+        // SAFETY: `raw` holds the one reference.
+        let shared = unsafe { Counted::share_raw(raw) };
+        assert_eq!(shared.as_raw(), raw);
+        // SAFETY: taken back once.
+        let back = unsafe { Counted::from_raw(raw) };
+        assert!(!back.is_unique());
+        drop(shared);
+        assert!(back.is_unique());
+        drop(back);
+        assert_eq!(drops.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn raw_pointers_leave_three_bits_for_tags() {
+        #[repr(align(64))]
+        #[derive(Debug, PartialEq)]
+        struct Line(u8);
+        for _ in 0..50 {
+            let (small, large, none) = (counted(1u8), counted(Line(2)), counted(()));
+            assert_eq!(small.as_raw().addr().get() % 8, 0);
+            assert_eq!(none.as_raw().addr().get() % 8, 0);
+            assert_eq!(large.as_raw().addr().get() % 64, 0);
+            // SAFETY: taken back once.
+            let (small, large) =
+                unsafe { (Counted::from_raw(small.into_raw()), Counted::from_raw(large.into_raw())) };
+            assert_eq!((*small, &*large), (1, &Line(2)));
+        }
+        assert_eq!(size_of::<Option<Counted<u8>>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn footprints_are_what_malloc_takes() {
+        assert_eq!(Counted::<u8>::footprint(), 32);
+        assert_eq!(Counted::<[u64; 2]>::footprint(), 32);
+        assert_eq!(Counted::<[u64; 3]>::footprint(), 48);
+        assert_eq!(Counted::<[u64; 4]>::footprint(), 48);
+        let value = counted([0u64; 20]);
+        // SAFETY: the start of a live allocation of malloc, which is Rust's default allocator here.
+        let usable = unsafe { libc::malloc_usable_size(value.inner.as_ptr().cast()) };
+        // malloc hands out 16 bytes more where too little would remain to be of use.
+        assert!(usable as u64 + 8 <= Counted::<[u64; 20]>::footprint() + 16);
+    }
+
+    #[test]
+    fn a_value_whose_drop_panics_is_still_freed() {
+        struct Thrower(#[expect(dead_code, reason = "gives the value memory of its own to lose")] String);
+        impl Drop for Thrower {
+            fn drop(&mut self) {
+                panic!("from the value's drop");
+            }
+        }
+        let value = counted(Thrower("owned".into()));
+        assert!(std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(value))).is_err());
+    }
+
+    #[test]
+    fn threads_share_and_let_go() {
+        let drops = AtomicU32::new(0);
+        let value = counted(Noted(&drops));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let mine = value.clone();
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        let other = mine.clone();
+                        assert!(!other.is_unique());
+                    }
+                });
+            }
+            drop(value);
+        });
+        assert_eq!(drops.load(Relaxed), 1);
+    }
+}

@@ -1,0 +1,187 @@
+//! Variable-size allocations, process-wide: compressed members, small contents, whatever is not a page.
+//!
+//! Promises: allocating and freeing take a bounded number of steps; a piece stays at its address until it is freed, and
+//! costs at most 23 bytes more than its length (but at least 32). Owns the chunks (2 MiB arenas) that pieces are cut
+//! from and the lock around them. Never moves a piece, never knows who holds it.
+//!
+//! Why not a log with compaction, which packs tighter: emptying a segment means moving live members, so each would need
+//! a way back to the block that points to it, and readers who copy from a member without a lock would have to be waited
+//! for before its old place is reused. Two-level segregated fit (`tlsf`) needs neither: its waste is bounded by joining
+//! free neighbours at once, and a chunk goes back to the page layer as soon as its last piece is gone. One wholly free
+//! chunk is kept, so that a piece that comes and goes alone does not take an arena with it each time.
+
+use crate::tlsf::{HEADER, Tlsf, WHOLE_CHUNK, block_size};
+use crate::{AllocError, ProcessMemory, pages};
+use core::fmt;
+use core::ptr::NonNull;
+use parking_lot::Mutex;
+
+/// The largest length of a [`Piece`], in bytes: what fits one chunk.
+pub const MAX_PIECE: usize = WHOLE_CHUNK - HEADER;
+
+static HEAP: Mutex<Tlsf> = Mutex::new(Tlsf::new());
+
+/// One allocation of up to [`MAX_PIECE`] bytes, at a multiple of 16. Dropping it frees it. 16 bytes, and
+/// `Option<Piece>` is no larger.
+///
+/// Whoever made it fills it once, through [`Piece::as_ptr`], before others read it; from then on it does not change.
+pub struct Piece {
+    start: NonNull<u8>,
+    len: u32,
+}
+
+// SAFETY: a piece is plain bytes that its owner alone frees; the allocator's own words beside them are only touched
+// under the allocator's lock.
+unsafe impl Send for Piece {}
+// SAFETY: through `&Piece` safe code only reads; writing through `as_ptr` is unsafe and excludes readers by contract.
+unsafe impl Sync for Piece {}
+
+impl Piece {
+    /// A piece of `len` bytes, whose values are unspecified. A length of 0 is possible and takes memory all the same.
+    ///
+    /// # Errors
+    /// [`AllocError::Memory`] when the kernel gives no more memory or address space, or `len` is above [`MAX_PIECE`].
+    pub fn alloc(len: usize) -> Result<Piece, AllocError> {
+        if len > MAX_PIECE {
+            return Err(AllocError::Memory);
+        }
+        let size = block_size(len);
+        let found = HEAP.lock().alloc(size);
+        let start = match found {
+            Some(start) => start,
+            None => alloc_from_new_chunk(size)?,
+        };
+        Ok(Piece { start, len: len as u32 })
+    }
+
+    /// A piece that holds a copy of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Piece::alloc`].
+    pub fn alloc_from(bytes: &[u8]) -> Result<Piece, AllocError> {
+        let piece = Piece::alloc(bytes.len())?;
+        // SAFETY: the piece is new, has room for as many bytes, and nobody else knows it.
+        unsafe { piece.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(piece)
+    }
+
+    /// The length that was asked for, in bytes.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "it is an allocation's size: emptiness is of no interest"
+    )]
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The first of [`Piece::len`] bytes, at a multiple of 16. Valid until the piece is dropped. Writing through it is
+    /// up to the caller: nobody may read or hold a slice of the piece meanwhile.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// The bytes. Before the piece was filled they are unspecified, but still bytes that may be read.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `len` bytes from `start` belong to this piece as long as it lives. They are initialised: chunks are
+        // anonymous mappings, which the kernel fills with zeroes. Whoever writes excludes readers (see `as_ptr`).
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
+    }
+
+    /// The bytes that a piece of `len` bytes really takes, header and rounding included: what to charge.
+    pub const fn footprint(len: usize) -> u64 {
+        block_size(if len > MAX_PIECE { MAX_PIECE } else { len }) as u64
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        // SAFETY: `start` came from this allocator, and its owner is going away.
+        let chunk = unsafe { HEAP.lock().free(self.start) };
+        if let Some(chunk) = chunk {
+            // SAFETY: chunks come from `alloc_arena`, and the allocator has let go of this one.
+            unsafe { pages::free_arena(chunk) };
+        }
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Piece").field("start", &self.start).field("len", &self.len).finish()
+    }
+}
+
+/// Gets a chunk without holding the heap's lock, since that may take a system call and a page fault.
+#[cold]
+#[inline(never)]
+fn alloc_from_new_chunk(size: usize) -> Result<NonNull<u8>, AllocError> {
+    let chunk = pages::alloc_arena()?;
+    // The page fault, if there is one, happens here and not under the lock.
+    // SAFETY: the arena is this function's alone.
+    unsafe { chunk.write_volatile(0) };
+    let mut heap = HEAP.lock();
+    // SAFETY: an arena is a chunk's size and alignment, and nobody else uses it.
+    unsafe { heap.add_chunk(chunk) };
+    // A whole chunk holds any size that `Piece::alloc` lets through, so this finds one.
+    heap.alloc(size).ok_or(AllocError::Memory)
+}
+
+/// The heap's part of [`crate::process_memory`].
+pub(crate) fn describe(memory: &mut ProcessMemory) {
+    memory.pieces_in_use = HEAP.lock().used() as u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_holds_its_bytes_and_nothing_else_changes_them() {
+        assert_eq!((size_of::<Piece>(), size_of::<Option<Piece>>()), (16, 16));
+        let contents = |n: usize| -> Vec<u8> { (0..n).map(|i| (i * 31 + n) as u8).collect() };
+        let lens =
+            [0, 1, 15, 16, 17, 23, 24, 25, 4095, 4096, 4097, 65_535, 65_536, 65_537, 131_072, MAX_PIECE];
+        let pieces: Vec<Piece> = lens.iter().map(|&n| Piece::alloc_from(&contents(n)).unwrap()).collect();
+        for (piece, &n) in pieces.iter().zip(&lens) {
+            assert_eq!((piece.len(), piece.as_ptr().addr() % 16), (n, 0));
+            assert!(piece.as_slice() == contents(n), "{n} bytes");
+        }
+    }
+
+    #[test]
+    fn what_no_chunk_holds_is_refused() {
+        for len in [MAX_PIECE + 1, usize::MAX - 7, usize::MAX] {
+            assert_eq!(Piece::alloc(len).unwrap_err(), AllocError::Memory);
+        }
+        assert_eq!(Piece::alloc(MAX_PIECE).unwrap().len(), MAX_PIECE);
+    }
+
+    #[test]
+    fn footprints_count_header_and_rounding() {
+        for (len, bytes) in [(0, 32), (1, 32), (24, 32), (25, 48), (40, 48), (41, 64), (65_536, 65_552)] {
+            assert_eq!(Piece::footprint(len), bytes);
+        }
+        assert_eq!(Piece::footprint(MAX_PIECE), WHOLE_CHUNK as u64);
+        assert_eq!(Piece::footprint(usize::MAX), WHOLE_CHUNK as u64);
+    }
+
+    #[test]
+    fn threads_allocate_and_free_each_others_pieces() {
+        let (sender, receiver) = std::sync::mpsc::channel::<(Piece, u8)>();
+        std::thread::scope(|scope| {
+            for thread in 0..3u32 {
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    for i in 0..2000u32 {
+                        let len = (i.wrapping_mul(2_654_435_761).wrapping_add(thread) >> 18) as usize;
+                        let byte = i as u8;
+                        sender.send((Piece::alloc_from(&vec![byte; len]).unwrap(), byte)).unwrap();
+                    }
+                });
+            }
+            drop(sender);
+            for (piece, byte) in receiver {
+                assert!(piece.as_slice().iter().all(|&b| b == byte));
+            }
+        });
+    }
+}
