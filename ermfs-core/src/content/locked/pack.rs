@@ -1,0 +1,161 @@
+//! Packing: what a file's changed blocks become when nobody writes it any more.
+//!
+//! Promises: packing never fails and never loses a byte; what cannot be packed stays raw. One block
+//! at a time, its pages freed as soon as its member stands. No lock is held while a block is
+//! compressed: a counted reference to it makes every writer copy, so if the slot still names the
+//! block afterwards, nothing has changed it. Blocks that were not changed since are not looked at.
+
+use core::ops::ControlFlow;
+use core::sync::atomic::Ordering;
+
+use ermfs_memory::{Counted, PAGE_SIZE, Piece};
+
+use super::{Content, amounts};
+use crate::codec;
+use crate::content::block::{Block, BlockRef, PackedBlock, RawBlock};
+use crate::content::{BLOCK, Scratch, valid_in};
+use crate::gate;
+use crate::space::Compress;
+
+/// A block to pack: where it is, what it is, and how many of its bytes the file has.
+struct Candidate {
+    index: u64,
+    block: Counted<RawBlock>,
+    valid: usize,
+}
+
+/// What a block becomes.
+enum Packed {
+    Hole,
+    AsItIs,
+    Block(Block),
+}
+
+impl Content {
+    /// A writable open file description of this file begins.
+    pub fn open_writer(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A writable open file description ends. When it was the last one, the file is packed as the
+    /// filesystem's policy says. `true`: the file wants to be queued for the background packer.
+    pub fn close_writer(&self, linked: bool) -> bool {
+        let last = self.writers.fetch_sub(1, Ordering::AcqRel) == 1;
+        if !last || !linked {
+            return false;
+        }
+        match self.space.policy().compress {
+            Compress::Never => false,
+            Compress::Background => !self.state.read().dirty.is_empty(),
+            Compress::OnClose => {
+                self.pack();
+                false
+            }
+        }
+    }
+
+    /// Packs every changed block, as long as nobody opens the file for writing. What is left then,
+    /// the last close of that writer packs.
+    pub fn pack(&self) {
+        let Ok(mut scratch) = Scratch::take() else { return };
+        let mut from = 0;
+        while self.writers.load(Ordering::Acquire) == 0 {
+            let Some(candidate) = self.next_to_pack(from) else { return };
+            from = candidate.index + 1;
+            // What cannot be packed for lack of memory stays raw, and dirty for the next time.
+            if let Some(packed) = self.pack_block(&candidate, &mut scratch) {
+                self.put_packed(candidate, packed);
+            }
+            gate::breathe();
+        }
+    }
+
+    /// The first changed raw block from `from` on. When there is none the file is clean.
+    fn next_to_pack(&self, from: u64) -> Option<Candidate> {
+        let state = self.state.read();
+        let range = state.dirty.start.max(from)..state.dirty.end;
+        let found = state.map.for_each(range, |index, slot, block| {
+            let BlockRef::Raw(raw) = block else { return ControlFlow::Continue(()) };
+            let Some(Block::Raw(block)) = (!raw.is_settled()).then(|| slot.share()).flatten() else {
+                return ControlFlow::Continue(());
+            };
+            ControlFlow::Break(Candidate { index, block, valid: valid_in(index, self.size()) })
+        });
+        if found.is_none() && !state.dirty.is_empty() {
+            let to = state.dirty.end;
+            drop(state);
+            self.note_packed(to);
+        }
+        found
+    }
+
+    /// Everything below `to` has been looked at.
+    fn note_packed(&self, to: u64) {
+        let mut state = self.state.write();
+        // A writer that came meanwhile has marked its own blocks, and a block that could not be packed
+        // is found again from the start of the range.
+        if self.writers.load(Ordering::Acquire) == 0 && state.dirty.end <= to {
+            let range = state.dirty.clone();
+            let left = state.map.for_each(range, |index, _, block| match block {
+                BlockRef::Raw(raw) if !raw.is_settled() => ControlFlow::Break(index),
+                _ => ControlFlow::Continue(()),
+            });
+            state.dirty.start = left.unwrap_or(state.dirty.end);
+        }
+    }
+
+    /// What the candidate becomes, or `None` when there is no memory to find out.
+    fn pack_block(&self, candidate: &Candidate, scratch: &mut Scratch) -> Option<Packed> {
+        let Candidate { block, valid, .. } = candidate;
+        if *valid == 0 {
+            return Some(Packed::Hole);
+        }
+        let (room, member) = scratch.both();
+        let bytes = block.gather(*valid, room);
+        let level = self.space.policy().effective_level();
+        let packed = match codec::pack(bytes, level, true, member).ok()? {
+            codec::Packed::Zero => return Some(Packed::Hole),
+            codec::Packed::Member(len) => PackedBlock::member(&self.space, &member[..len], *valid),
+            // A short end that does not shrink still need not take whole pages.
+            codec::Packed::Incompressible if takes_less(*valid, block.page_count()) => {
+                self.space.counters.blocks_stored.fetch_add(1, Ordering::Relaxed);
+                PackedBlock::plain(&self.space, bytes)
+            }
+            codec::Packed::Incompressible => {
+                self.space.counters.blocks_stored.fetch_add(1, Ordering::Relaxed);
+                return Some(Packed::AsItIs);
+            }
+        };
+        Some(Packed::Block(Block::Packed(packed.ok()?)))
+    }
+
+    /// Puts the result in, if the block is still the one that was packed.
+    fn put_packed(&self, candidate: Candidate, packed: Packed) {
+        let Candidate { index, block, .. } = candidate;
+        let mut state = self.state.write();
+        let Some(slot) = state.map.slot_mut(index).filter(|slot| slot.names(&block)) else { return };
+        let before = amounts(slot.block());
+        let after = match packed {
+            Packed::AsItIs => return block.settle(),
+            Packed::Hole => {
+                state.map.remove(index..index + 1);
+                (0, 0)
+            }
+            Packed::Block(new) => {
+                self.space.counters.blocks_packed.fetch_add(1, Ordering::Relaxed);
+                let after = amounts(Some(new.as_ref()));
+                slot.set(Some(new));
+                after
+            }
+        };
+        let logical = self.logical(&state);
+        state.account(before, after);
+        let change = self.logical(&state).wrapping_sub(logical);
+        self.space.counters.logical_bytes.fetch_add(change, Ordering::Relaxed);
+    }
+}
+
+/// Whether a piece of `len` bytes takes less memory than the pages do now.
+fn takes_less(len: usize, pages: usize) -> bool {
+    (len as u64) < BLOCK && Piece::footprint(len) < (pages * PAGE_SIZE) as u64
+}

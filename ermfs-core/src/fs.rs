@@ -1,0 +1,292 @@
+//! A filesystem: one tree of files with its own budget.
+//!
+//! Promises: filesystems share nothing but the process's allocators and its epoch collector. When
+//! the last [`Fs`] handle goes, the whole tree is freed at once; only inodes that are still held by
+//! an `InodeRef` stay, without names, until that is dropped. Owns the root, and what all inodes of
+//! the tree share. Never: the descriptors, which are the process's.
+
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use ermfs_memory::Counted;
+use parking_lot::RwLock;
+
+use crate::epoch;
+use crate::errno::{Errno, Result};
+use crate::namespace::{self, InodeKind, InodeRef, NameHasher};
+use crate::space::{Compress, Policy, Space};
+
+/// How names, descriptors and content are kept from disturbing one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By locks.
+    Locked,
+    /// Readers take no lock.
+    Lockless,
+}
+
+/// What a filesystem is made with. [`Config::default`] is 1 GiB, compressed on close, locked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// All memory the filesystem may take, in bytes; `ENOSPC` beyond.
+    pub max_bytes: u64,
+    /// The largest number of bytes one file's content may take; `EFBIG` beyond. 0: only `max_bytes` limits it.
+    pub max_file_bytes: u64,
+    /// Per cent of `max_bytes` whose crossing is counted in [`Statistics::soft_limit_hits`].
+    pub soft_limit_percent: u32,
+    /// When files are compressed.
+    pub compress: Compress,
+    /// libdeflate level, 1 to 12; 0: what suits `compress`.
+    pub level: i32,
+    /// Bytes of inflated blocks kept for closed files; 0: an eighth of `max_bytes`.
+    pub cache_bytes: u64,
+    /// How threads are kept apart.
+    pub mode: Mode,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            max_bytes: 1 << 30,
+            max_file_bytes: 0,
+            soft_limit_percent: 85,
+            compress: Compress::OnClose,
+            level: 0,
+            cache_bytes: 0,
+            mode: Mode::Locked,
+        }
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<()> {
+        let in_range = self.max_bytes > 0 && self.soft_limit_percent <= 100 && (0..=12).contains(&self.level);
+        match self.mode {
+            _ if !in_range => Err(Errno::EINVAL),
+            Mode::Locked => Ok(()),
+            Mode::Lockless => Err(Errno::EOPNOTSUPP),
+        }
+    }
+}
+
+/// What a filesystem holds and has done; `struct ermfs_stats` in C. Amounts are bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Inodes that are no directory, open ones without a name included.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+    /// Open file descriptions.
+    pub open_descriptions: u64,
+    /// Sum of file sizes, holes not counted.
+    pub logical_bytes: u64,
+    /// Content as it was written.
+    pub raw_bytes: u64,
+    /// Content at rest.
+    pub packed_bytes: u64,
+    /// Inflated copies.
+    pub cached_bytes: u64,
+    /// Shared with kernel descriptors.
+    pub exported_bytes: u64,
+    /// Everything else.
+    pub metadata_bytes: u64,
+    /// The sum of the five above.
+    pub bytes_in_use: u64,
+    /// Its highest value so far.
+    pub peak_bytes: u64,
+    /// The limit.
+    pub max_bytes: u64,
+    /// Blocks compressed so far.
+    pub blocks_packed: u64,
+    /// Blocks inflated so far.
+    pub blocks_inflated: u64,
+    /// Blocks that were left uncompressed because they do not shrink.
+    pub blocks_stored: u64,
+    /// How often the soft limit was crossed upwards.
+    pub soft_limit_hits: u64,
+    /// How many calls failed at the limit.
+    pub hard_limit_hits: u64,
+    /// Corrupt blocks met and internal errors caught.
+    pub errors: u64,
+}
+
+/// Whose files are made, and who may keep set-id bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Ids {
+    fn of_process() -> Ids {
+        Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+
+    pub(crate) fn is_superuser(self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// What all inodes of a filesystem share and keep alive.
+pub(crate) struct Shared {
+    space: Arc<Space>,
+    hasher: NameHasher,
+    ids: Ids,
+    next_ino: AtomicU64,
+    files: AtomicU64,
+    directories: AtomicU64,
+    /// Who holds it shared may rely on every directory's parent staying what it is; moving a directory takes it alone.
+    topology: RwLock<()>,
+}
+
+impl Shared {
+    #[inline]
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+
+    #[inline]
+    pub(crate) fn hasher(&self) -> &NameHasher {
+        &self.hasher
+    }
+
+    #[inline]
+    pub(crate) fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    pub(crate) fn topology(&self) -> &RwLock<()> {
+        &self.topology
+    }
+
+    /// An inode number that was not given out before.
+    pub(crate) fn next_ino(&self) -> u64 {
+        self.next_ino.fetch_add(1, Relaxed)
+    }
+
+    /// The count of the inodes of this kind that there are.
+    pub(crate) fn count_of(&self, kind: InodeKind) -> &AtomicU64 {
+        match kind {
+            InodeKind::Directory => &self.directories,
+            InodeKind::File | InodeKind::Symlink => &self.files,
+        }
+    }
+}
+
+/// `st_dev` of the next filesystem: a major number that no kernel device has, and a running minor one.
+static NEXT_DEVICE: AtomicU64 = AtomicU64::new(libc::makedev(0xe2f5, 1));
+
+/// One independent tree of files. All methods may be called from any thread.
+pub struct Fs {
+    shared: Counted<Shared>,
+    /// Dropped by taking the tree apart.
+    root: ManuallyDrop<InodeRef>,
+    device: u64,
+    open_descriptions: AtomicU64,
+}
+
+impl Fs {
+    /// A new filesystem: an empty root, of mode 01777, owned by the process's effective ids.
+    ///
+    /// # Errors
+    /// `EINVAL` for a configuration out of range; `EOPNOTSUPP` for a mode that this build does not have; `ENOSPC` when
+    /// `max_bytes` has no room for the root; `ENOMEM`.
+    pub fn new(config: &Config) -> Result<Arc<Fs>> {
+        config.check()?;
+        let policy = Policy {
+            compress: config.compress,
+            level: config.level,
+            max_file_bytes: config.max_file_bytes,
+            cache_bytes: if config.cache_bytes == 0 { config.max_bytes / 8 } else { config.cache_bytes },
+        };
+        let shared = Shared {
+            space: Space::new(config.max_bytes, config.soft_limit_percent, policy),
+            hasher: NameHasher::new(),
+            ids: Ids::of_process(),
+            next_ino: AtomicU64::new(1),
+            files: AtomicU64::new(0),
+            directories: AtomicU64::new(0),
+            topology: RwLock::new(()),
+        };
+        let shared = Counted::try_new(shared).map_err(|(error, _)| error)?;
+        let root = namespace::make_root(&shared)?;
+        Ok(Arc::new(Fs {
+            shared,
+            root: ManuallyDrop::new(root),
+            device: NEXT_DEVICE.fetch_add(1, Relaxed),
+            open_descriptions: AtomicU64::new(0),
+        }))
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> InodeRef {
+        InodeRef::clone(&self.root)
+    }
+
+    pub(crate) fn root_ref(&self) -> &InodeRef {
+        &self.root
+    }
+
+    #[inline]
+    pub(crate) fn shared(&self) -> &Counted<Shared> {
+        &self.shared
+    }
+
+    /// Budget, policy and counters.
+    pub fn space(&self) -> &Arc<Space> {
+        &self.shared.space
+    }
+
+    /// `st_dev`: differs from that of every other filesystem of the process.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// An open file description of this filesystem was made; for [`Statistics::open_descriptions`].
+    pub fn description_opened(&self) {
+        self.open_descriptions.fetch_add(1, Relaxed);
+    }
+
+    /// An open file description of this filesystem went.
+    pub fn description_closed(&self) {
+        self.open_descriptions.fetch_sub(1, Relaxed);
+    }
+
+    /// What it holds and has done. Each number is exact; together they are of one moment only while nothing happens.
+    pub fn statistics(&self) -> Statistics {
+        let usage = self.space().budget().usage();
+        let counters = &self.space().counters;
+        Statistics {
+            files: self.shared.files.load(Relaxed),
+            directories: self.shared.directories.load(Relaxed),
+            open_descriptions: self.open_descriptions.load(Relaxed),
+            logical_bytes: counters.logical_bytes.load(Relaxed),
+            raw_bytes: usage.raw,
+            packed_bytes: usage.packed,
+            cached_bytes: usage.cached,
+            exported_bytes: usage.exported,
+            metadata_bytes: usage.metadata,
+            bytes_in_use: usage.total,
+            peak_bytes: usage.peak,
+            max_bytes: usage.max,
+            blocks_packed: counters.blocks_packed.load(Relaxed),
+            blocks_inflated: counters.blocks_inflated.load(Relaxed),
+            blocks_stored: counters.blocks_stored.load(Relaxed),
+            soft_limit_hits: usage.soft_limit_hits,
+            hard_limit_hits: usage.hard_limit_hits,
+            errors: counters.errors.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Fs {
+    fn drop(&mut self) {
+        let _inside = crate::gate::enter();
+        // SAFETY: `drop` runs once and uses the field nowhere else.
+        let root = unsafe { ManuallyDrop::take(&mut self.root) };
+        // SAFETY: a walk borrows an `Arc<Fs>`, and the last one is being dropped; `root` is the root.
+        unsafe { namespace::dismantle(root) };
+        epoch::flush();
+    }
+}

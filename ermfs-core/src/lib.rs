@@ -1,0 +1,29 @@
+//! The ERMFS engine: a POSIX filesystem that lives in the memory of one process.
+//!
+//! Layers, each calling only downwards: [`process`] (descriptor table, open file descriptions, the
+//! calls), `export` (memfd and gzip, in and out), `namespace` (inodes, dentries, path walk),
+//! `content` (the bytes of one file), `codec` (one block, one gzip member), and below them the
+//! crate `ermfs-memory`. The design is told in docs/DESIGN.md, what must hold in
+//! docs/INVARIANTS.md.
+
+mod codec;
+mod content;
+mod descriptor;
+mod epoch;
+mod errno;
+mod export;
+mod fs;
+pub mod gate;
+mod namespace;
+pub mod process;
+mod space;
+#[cfg(test)]
+mod testing;
+mod time;
+
+pub use content::{Content, FileInfo, Form, MAX_FILE_SIZE, Sink, Source, View};
+pub use errno::{Errno, Result};
+pub use export::ExportFlags;
+pub use fs::{Config, Fs, Mode, Statistics};
+pub use namespace::{At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet};
+pub use space::{Compress, Policy, Space};

@@ -1,0 +1,77 @@
+//! Names: inodes, directories, path walk, and every call that takes a path.
+//!
+//! Promises the behaviour of the system call of the same name on tmpfs, the order of its errors
+//! included, without permission checks, which are not made here. Every change of names is one step
+//! to all who look: a rename over a file never leaves a moment in which the name is missing. A call
+//! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked`,
+//! behind the trait in `entries`) and the charge of both. Never: an allocation on a look-up, a full
+//! path kept anywhere, a call into descriptors.
+//!
+//! A walk pins the epoch once and takes each directory's lock, shared, for one look-up; it counts
+//! a reference of the inode at its end only. If that inode has just been given up, the name stands
+//! for something else or nothing by now, and the walk is made again.
+//!
+//! Lock order: topology (`rename`), then directories, nearer to the root first, at the same depth
+//! the smaller inode number first.
+
+mod counts;
+mod create;
+mod entries;
+mod inode;
+mod list;
+mod locked;
+mod lookup;
+mod metadata;
+mod name;
+mod remove;
+mod rename;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::sync::Arc;
+
+use ermfs_memory::Counted;
+
+pub use create::OpenHow;
+pub use inode::{Inode, InodeRef};
+pub use list::DirEntry;
+pub use metadata::{InodeKind, Metadata, TimeSet};
+pub(crate) use name::NameHasher;
+pub use rename::RenameFlags;
+
+use crate::errno::Result;
+use crate::fs::{Fs, Shared};
+
+/// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call. An absolute path starts at the root of
+/// `fs`. When `dir` is no directory, relative paths are `ENOTDIR`.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    /// The filesystem.
+    pub fs: &'a Arc<Fs>,
+    /// An inode of that filesystem.
+    pub dir: &'a InodeRef,
+}
+
+/// What an allocation of `size` bytes takes with a malloc of 16-byte granularity and one word of overhead, as glibc's.
+const fn malloc_footprint(size: usize) -> u64 {
+    let bytes = (size + 8).next_multiple_of(16);
+    (if bytes < 32 { 32 } else { bytes }) as u64
+}
+
+/// A new filesystem's root directory.
+pub(crate) fn make_root(shared: &Counted<Shared>) -> Result<InodeRef> {
+    let (ids, mode) = (shared.ids(), InodeKind::Directory.mode_bits() | 0o1777);
+    entries::Room::attempt(shared.space(), |room| {
+        InodeRef::make_root(shared, room, inode::Seed { mode, uid: ids.uid, gid: ids.gid, flags: 0 })
+    })
+}
+
+/// Frees a filesystem's tree.
+///
+/// # Safety
+/// `root` is its root, and nobody can walk the filesystem any more.
+pub(crate) unsafe fn dismantle(root: InodeRef) {
+    // SAFETY: by this function's contract.
+    unsafe { inode::dismantle(root) };
+}

@@ -1,0 +1,47 @@
+//! Opening and creating: openat, creat, umask.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::errno::Result;
+use crate::process::fd_table::Claimed;
+use crate::process::filesystems::with_start;
+use crate::process::open_file::{OpenFile, checked_flags};
+use crate::process::{AT_FDCWD, O_ANYFD};
+
+/// The process's file mode creation mask.
+static UMASK: AtomicU32 = AtomicU32::new(0o022);
+
+/// `mode` without what the umask takes away.
+pub(super) fn masked(mode: u32) -> u32 {
+    mode & !UMASK.load(Relaxed)
+}
+
+/// Opens a file and answers its descriptor; see open(2). `mode` counts with `O_CREAT` and `O_TMPFILE`
+/// only. With [`O_ANYFD`] the descriptor need not be the lowest free one.
+///
+/// # Errors
+/// `EMFILE` when the table is full, `EBADF`, and those of [`OpenFile::open`].
+pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
+    // Looked at before the path, as the kernel does.
+    checked_flags(flags)?;
+    with_start(dirfd, path, |at| {
+        // The number first: a call that fails for want of one must not have created anything.
+        let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
+        let file = OpenFile::open(at, path, flags, masked(mode))?;
+        Ok(claimed.install(file, flags & libc::O_CLOEXEC != 0))
+    })
+}
+
+/// `openat` with `O_CREAT | O_WRONLY | O_TRUNC` from the working directory; see creat(2).
+///
+/// # Errors
+/// As [`openat`].
+pub fn creat(path: &[u8], mode: u32) -> Result<i32> {
+    openat(AT_FDCWD, path, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, mode)
+}
+
+/// Sets the file mode creation mask, 022 at start, and answers the one before; see umask(2). Bits
+/// beyond 0777 are ignored.
+pub fn umask(mask: u32) -> u32 {
+    UMASK.swap(mask & 0o777, Relaxed)
+}

@@ -1,0 +1,239 @@
+//! The default filesystem, the working directory, and where a path starts.
+//!
+//! Promises: the default filesystem is made by the first call that needs it, and stays; the working
+//! directory keeps the filesystem it lies in alive. Owns both. A path that names neither costs no lock
+//! of the process; a relative one takes the working directory's slot for a few instructions, and
+//! nothing while the working directory is still the root.
+
+use std::sync::{Arc, OnceLock};
+
+use ermfs_memory::Counted;
+use parking_lot::Mutex;
+
+use super::fd_table;
+use super::locked::Slot;
+use super::open_file::OpenFile;
+use super::{AT_FDCWD, Operation};
+use crate::errno::{Errno, Result};
+use crate::fs::{Config, Fs, Mode};
+use crate::namespace::{At, InodeKind, InodeRef};
+
+/// Longest path, the NUL that C needs included.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
+/// A directory and the filesystem it lies in.
+pub(super) struct Place {
+    // Let go before its filesystem.
+    dir: InodeRef,
+    fs: Arc<Fs>,
+}
+
+static DEFAULT: OnceLock<Place> = OnceLock::new();
+/// What the default filesystem is going to be made with; also held while it is made.
+static DEFAULT_CONFIG: Mutex<Option<Config>> = Mutex::new(None);
+/// The working directory; empty while it is the default filesystem's root.
+static WORKING_DIRECTORY: Slot<Place> = Slot::empty();
+
+/// A new filesystem with `config`.
+///
+/// # Errors
+/// `EOPNOTSUPP` for lockless mode, which this build does not have; those of [`Fs::new`].
+pub(super) fn make(config: &Config) -> Result<Arc<Fs>> {
+    if config.mode == Mode::Lockless {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Fs::new(config)
+}
+
+/// Remembers what the default filesystem is to be made with.
+///
+/// # Errors
+/// `EBUSY` once it was made, `EOPNOTSUPP` as [`make`].
+pub(super) fn configure_default(config: &Config) -> Result<()> {
+    if config.mode == Mode::Lockless {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut pending = DEFAULT_CONFIG.lock();
+    if DEFAULT.get().is_some() {
+        return Err(Errno::EBUSY);
+    }
+    *pending = Some(config.clone());
+    Ok(())
+}
+
+/// The default filesystem, made if this is its first use.
+///
+/// # Errors
+/// Those of [`Fs::new`].
+pub fn default_fs() -> Result<Arc<Fs>> {
+    let _inside = crate::gate::enter();
+    Ok(Arc::clone(&default_place()?.fs))
+}
+
+/// The default filesystem's root.
+#[inline]
+fn default_place() -> Result<&'static Place> {
+    match DEFAULT.get() {
+        Some(place) => Ok(place),
+        None => make_default(),
+    }
+}
+
+#[cold]
+fn make_default() -> Result<&'static Place> {
+    let mut pending = DEFAULT_CONFIG.lock();
+    if DEFAULT.get().is_none() {
+        let fs = make(pending.as_ref().unwrap_or(&Config::default()))?;
+        let dir = fs.root();
+        *pending = None;
+        // Made under the lock, so nobody else has set it.
+        let _ = DEFAULT.set(Place { fs, dir });
+    }
+    DEFAULT.get().ok_or(Errno::ENOMEM)
+}
+
+/// Where a path starts, or what a descriptor names, kept alive for the call.
+pub(super) enum Start {
+    Default(&'static Place),
+    WorkingDirectory(Counted<Place>),
+    File(Counted<OpenFile>),
+}
+
+impl Start {
+    /// What `dirfd` means for `path`; for an absolute path only its filesystem counts.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG`; `EBADF`; those of making the default filesystem.
+    #[inline]
+    pub(super) fn new(dirfd: i32, path: &[u8]) -> Result<Start> {
+        if path.len() >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if dirfd != AT_FDCWD {
+            return Ok(Start::File(fd_table::lookup(dirfd)?));
+        }
+        if path.first() == Some(&b'/') {
+            return Ok(Start::Default(default_place()?));
+        }
+        Start::working_directory()
+    }
+
+    /// The working directory.
+    ///
+    /// # Errors
+    /// Those of making the default filesystem.
+    #[inline]
+    pub(super) fn working_directory() -> Result<Start> {
+        match WORKING_DIRECTORY.get() {
+            Some(place) => Ok(Start::WorkingDirectory(place)),
+            None => Ok(Start::Default(default_place()?)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn fs(&self) -> &Arc<Fs> {
+        match self {
+            Start::Default(place) => &place.fs,
+            Start::WorkingDirectory(place) => &place.fs,
+            Start::File(file) => file.fs(),
+        }
+    }
+
+    /// The directory, or, for a descriptor, whatever it names.
+    #[inline]
+    pub(super) fn inode(&self) -> &InodeRef {
+        match self {
+            Start::Default(place) => &place.dir,
+            Start::WorkingDirectory(place) => &place.dir,
+            Start::File(file) => file.inode(),
+        }
+    }
+
+    /// As the start of the walk along `path`.
+    ///
+    /// # Errors
+    /// `ENOENT` for the empty path, `ENOTDIR` when a relative path would start at what is no directory.
+    #[inline]
+    pub(super) fn at(&self, path: &[u8]) -> Result<At<'_>> {
+        let first = *path.first().ok_or(Errno::ENOENT)?;
+        let dir = self.inode();
+        if first != b'/' && dir.kind() != InodeKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(At { fs: self.fs(), dir })
+    }
+}
+
+/// Runs `work` where the walk along `path` starts.
+///
+/// # Errors
+/// Those of [`Start::new`] and [`Start::at`], `EIO` for a poisoned filesystem, and `work`'s.
+#[inline]
+pub(super) fn with_start<R>(dirfd: i32, path: &[u8], work: impl FnOnce(At<'_>) -> Result<R>) -> Result<R> {
+    let _inside = crate::gate::enter();
+    if path.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let start = Start::new(dirfd, path)?;
+    let _operation = Operation::begin(start.fs())?;
+    work(start.at(path)?)
+}
+
+/// What stands for an inode in a call: how to come from the `dirfd` and the path to it.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    /// A symlink at the end is followed.
+    pub(super) follow: bool,
+    /// The empty path means what `dirfd` names (`AT_EMPTY_PATH`).
+    pub(super) empty_path: bool,
+}
+
+impl Target {
+    /// What Linux's `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` in `flags` ask for.
+    pub(super) fn from_flags(flags: i32) -> Target {
+        Target {
+            follow: flags & libc::AT_SYMLINK_NOFOLLOW == 0,
+            empty_path: flags & libc::AT_EMPTY_PATH != 0,
+        }
+    }
+}
+
+/// Runs `work` on the inode that `dirfd` and `path` name.
+///
+/// # Errors
+/// As [`with_start`], and the walk's.
+#[inline]
+pub(super) fn with_inode<R>(
+    dirfd: i32,
+    path: &[u8],
+    target: Target,
+    work: impl FnOnce(&Arc<Fs>, &InodeRef) -> Result<R>,
+) -> Result<R> {
+    let _inside = crate::gate::enter();
+    if path.is_empty() {
+        if !target.empty_path {
+            return Err(Errno::ENOENT);
+        }
+        let start = Start::new(dirfd, path)?;
+        let _operation = Operation::begin(start.fs())?;
+        return work(start.fs(), start.inode());
+    }
+    let start = Start::new(dirfd, path)?;
+    let _operation = Operation::begin(start.fs())?;
+    let inode = Fs::lookup(start.at(path)?, path, target.follow)?;
+    work(start.fs(), &inode)
+}
+
+/// Makes `dir` the working directory.
+///
+/// # Errors
+/// `ENOTDIR`, `ENOMEM`.
+pub(super) fn set_working_directory(fs: &Arc<Fs>, dir: &InodeRef) -> Result<()> {
+    if dir.kind() != InodeKind::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    let place = Place { fs: Arc::clone(fs), dir: dir.clone() };
+    let place = Counted::try_new(place).map_err(|(error, _)| Errno::from(error))?;
+    drop(WORKING_DIRECTORY.replace(Some(place), false));
+    Ok(())
+}

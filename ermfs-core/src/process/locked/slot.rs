@@ -1,0 +1,199 @@
+//! One counted reference that threads read and replace, behind a lock of its own.
+//!
+//! Promises: a reader gets a reference of its own, or nothing; whoever replaces the content gets the
+//! old reference out and drops it where it likes. Owns the reference. The lock is a bit of the pointer
+//! and held for a few instructions, never across a call, so waiting is spinning.
+//!
+//! Order: the lock bit is taken with Acquire and given back with Release, so what a thread put in is
+//! seen whole by who takes it out.
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use ermfs_memory::{Counted, Zeroable};
+
+/// Somebody looks at or changes the slot.
+const LOCKED: usize = 1;
+/// A flag that the slot's owner keeps beside the reference.
+const FLAG: usize = 2;
+const TAGS: usize = LOCKED | FLAG;
+
+/// Room for a `Counted<T>` and one flag.
+pub(in crate::process) struct Slot<T> {
+    /// What `Counted::into_raw` gave, or null, with the tags in the low bits.
+    word: AtomicPtr<T>,
+    owns: PhantomData<Counted<T>>,
+}
+
+// SAFETY: null without tags is an empty slot.
+unsafe impl<T> Zeroable for Slot<T> {}
+
+// SAFETY: a slot hands `Counted<T>` between threads, under its lock.
+unsafe impl<T: Send + Sync> Sync for Slot<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Send for Slot<T> {}
+
+impl<T> Slot<T> {
+    pub(in crate::process) const fn empty() -> Slot<T> {
+        Slot { word: AtomicPtr::new(ptr::null_mut()), owns: PhantomData }
+    }
+
+    /// Whether nothing is in it; may be outdated when it answers.
+    #[inline]
+    pub(in crate::process) fn is_empty(&self) -> bool {
+        pointer(self.word.load(Relaxed)).is_none()
+    }
+
+    /// One more reference to what is in it.
+    #[inline]
+    pub(in crate::process) fn get(&self) -> Option<Counted<T>> {
+        if self.is_empty() {
+            return None;
+        }
+        let word = self.lock();
+        // SAFETY: the pointer came from `into_raw`, and the slot's own reference cannot leave while the
+        // slot is locked.
+        let shared = pointer(word).map(|raw| unsafe { Counted::share_raw(raw) });
+        self.unlock(word);
+        shared
+    }
+
+    /// Puts `value` and `flag` in and gives back what was there.
+    pub(in crate::process) fn replace(&self, value: Option<Counted<T>>, flag: bool) -> Option<Counted<T>> {
+        let new = value.map_or(ptr::null_mut(), |value| value.into_raw().as_ptr());
+        let old = self.lock();
+        self.unlock(new.map_addr(|address| address | if flag { FLAG } else { 0 }));
+        // SAFETY: the pointer came from `into_raw`, and having been swapped out it is taken back once.
+        pointer(old).map(|raw| unsafe { Counted::from_raw(raw) })
+    }
+
+    /// The flag, unless the slot is empty.
+    pub(super) fn flag(&self) -> Option<bool> {
+        let word = self.word.load(Relaxed);
+        pointer(word).map(|_| word.addr() & FLAG != 0)
+    }
+
+    /// Sets the flag; `None` when the slot is empty.
+    pub(super) fn set_flag(&self, on: bool) -> Option<()> {
+        let word = self.lock();
+        let there = pointer(word).map(|_| ());
+        let changed = match there {
+            Some(()) => word.map_addr(|address| if on { address | FLAG } else { address & !FLAG }),
+            None => word,
+        };
+        self.unlock(changed);
+        there
+    }
+
+    /// The word as it was, without the lock bit that it has now.
+    #[inline]
+    fn lock(&self) -> *mut T {
+        let word = self.word.load(Relaxed).map_addr(|address| address & !LOCKED);
+        match self.word.compare_exchange(word, word.map_addr(|address| address | LOCKED), Acquire, Relaxed) {
+            Ok(word) => word,
+            Err(_) => self.lock_contended(),
+        }
+    }
+
+    #[cold]
+    fn lock_contended(&self) -> *mut T {
+        for round in 1u32.. {
+            let word = self.word.load(Relaxed).map_addr(|address| address & !LOCKED);
+            let locked = word.map_addr(|address| address | LOCKED);
+            if self.word.compare_exchange_weak(word, locked, Acquire, Relaxed).is_ok() {
+                return word;
+            }
+            if round % 64 == 0 {
+                // The holder may have lost the processor.
+                std::thread::yield_now();
+            } else {
+                core::hint::spin_loop();
+            }
+        }
+        unreachable!("the loop ends only by returning")
+    }
+
+    #[inline]
+    fn unlock(&self, word: *mut T) {
+        self.word.store(word, Release);
+    }
+}
+
+impl<T> Drop for Slot<T> {
+    fn drop(&mut self) {
+        drop(self.replace(None, false));
+    }
+}
+
+#[inline]
+fn pointer<T>(word: *mut T) -> Option<NonNull<T>> {
+    NonNull::new(word.map_addr(|address| address & !TAGS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicBool, AtomicUsize};
+
+    struct Noted<'a>(usize, &'a AtomicUsize);
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn counted<T>(value: T) -> Counted<T> {
+        Counted::try_new(value).map_err(|(error, _)| error).unwrap()
+    }
+
+    #[test]
+    fn a_flag_lives_beside_the_reference() {
+        let drops = AtomicUsize::new(0);
+        let slot = Slot::empty();
+        assert!(
+            slot.is_empty() && slot.get().is_none() && slot.flag().is_none() && slot.set_flag(true).is_none()
+        );
+        assert!(slot.replace(Some(counted(Noted(1, &drops))), true).is_none());
+        assert_eq!((slot.flag(), slot.get().map(|value| value.0)), (Some(true), Some(1)));
+        assert_eq!(slot.set_flag(false), Some(()));
+        assert_eq!((slot.flag(), slot.get().map(|value| value.0)), (Some(false), Some(1)));
+        let old = slot.replace(Some(counted(Noted(2, &drops))), false);
+        assert_eq!((old.as_ref().map(|old| old.0), drops.load(Relaxed)), (Some(1), 0));
+        drop(old);
+        drop(slot);
+        assert_eq!(drops.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn readers_and_replacers_never_meet_a_freed_value() {
+        const VALUES: usize = 20_000;
+        let drops = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let slot: Slot<Noted<'_>> = Slot::empty();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while !stop.load(Relaxed) {
+                        if let Some(value) = slot.get() {
+                            assert!(value.0 >= last, "values only grow");
+                            last = value.0;
+                        }
+                        let _ = slot.set_flag(true);
+                    }
+                });
+            }
+            for n in 1..=VALUES {
+                drop(slot.replace(Some(counted(Noted(n, &drops))), false));
+            }
+            stop.store(true, Relaxed);
+        });
+        assert_eq!(drops.load(Relaxed), VALUES - 1);
+        drop(slot);
+        assert_eq!(drops.load(Relaxed), VALUES);
+    }
+}

@@ -1,0 +1,207 @@
+//! One filesystem's resources: its budget, what is kept only while there is room, its policy and
+//! its counters.
+//!
+//! Promises: memory is charged here before it is taken; at the limit everything that can be made
+//! again (inflated copies, sealed exports) is let go before a charge is refused; a refused charge
+//! has changed nothing that a caller can see. Owns the [`Budget`], the cache of inflated copies and
+//! the sealed exports. Never calls upwards into content or names.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ermfs_memory::{AllocError, Budget, Kind, Purpose};
+
+use crate::content::cache::Cache;
+use crate::content::sealed::SealedExports;
+use crate::epoch;
+use crate::errno::{Errno, Result};
+
+/// When the blocks of a file are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// When the last writable description of the file closes, before that `close` returns.
+    OnClose,
+    /// Soon after that, by the process's background thread.
+    Background,
+    /// Not at all.
+    Never,
+}
+
+/// What does not change over a filesystem's life.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// When blocks are compressed.
+    pub compress: Compress,
+    /// libdeflate level, 1 to 12; 0 for the default of the policy (1 on close, 6 in the background).
+    pub level: i32,
+    /// The largest number of bytes one file's content may take, or 0 for no limit of its own.
+    pub max_file_bytes: u64,
+    /// How many bytes of inflated copies are kept at the most.
+    pub cache_bytes: u64,
+}
+
+impl Policy {
+    /// The level to compress with.
+    pub(crate) fn effective_level(&self) -> i32 {
+        match (self.level, self.compress) {
+            (0, Compress::Background) => 6,
+            (0, _) => 1,
+            (level, _) => level,
+        }
+    }
+}
+
+/// Counters that only statistics read; all relaxed.
+#[derive(Default)]
+pub(crate) struct Counters {
+    /// Sum of the files' data bytes, holes not counted.
+    pub(crate) logical_bytes: AtomicU64,
+    pub(crate) blocks_packed: AtomicU64,
+    pub(crate) blocks_inflated: AtomicU64,
+    pub(crate) blocks_stored: AtomicU64,
+    /// Corrupt members met and internal panics caught.
+    pub(crate) errors: AtomicU64,
+}
+
+/// How often a charge lets other threads run before it is refused, while what was let go for it is not
+/// free yet: at first at once, then for a millisecond each time.
+const YIELDS: usize = 64;
+const SLEEPS: usize = 32;
+
+/// One filesystem's resources. See the module's page.
+pub struct Space {
+    budget: Budget,
+    policy: Policy,
+    pub(crate) cache: Cache,
+    pub(crate) sealed: SealedExports,
+    pub(crate) counters: Counters,
+    poisoned: AtomicBool,
+}
+
+impl Space {
+    /// A space of `max_bytes`, all memory of the filesystem counted.
+    pub fn new(max_bytes: u64, soft_limit_percent: u32, policy: Policy) -> Arc<Space> {
+        Arc::new(Space {
+            budget: Budget::new(max_bytes, soft_limit_percent),
+            policy,
+            cache: Cache::new(policy.cache_bytes),
+            sealed: SealedExports::new(),
+            counters: Counters::default(),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    /// The budget, for statistics and releases.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The policy this filesystem was made with.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Charges `bytes` before they are taken.
+    ///
+    /// # Errors
+    /// `ENOSPC` when the budget has no room even after everything that can be made again was let go.
+    #[inline]
+    pub fn charge(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<()> {
+        match self.budget.charge(kind, bytes, purpose) {
+            Ok(()) => Ok(()),
+            Err(_) => self.charge_under_pressure(kind, bytes, purpose),
+        }
+    }
+
+    /// Like [`Space::charge`], as a value that gives the charge back unless it is kept.
+    #[inline]
+    pub(crate) fn charged(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<Charge<'_>> {
+        self.charge(kind, bytes, purpose)?;
+        Ok(Charge { space: self, kind, bytes })
+    }
+
+    /// Gives back what was charged.
+    #[inline]
+    pub fn release(&self, kind: Kind, bytes: u64) {
+        self.budget.release(kind, bytes);
+    }
+
+    #[cold]
+    fn charge_under_pressure(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<()> {
+        let _pressing = self.cache.press();
+        // In the order of what costs least to make again.
+        let steps: [&dyn Fn(); 4] = [
+            &epoch::flush,
+            &|| {
+                self.cache.shrink(bytes);
+                epoch::flush();
+            },
+            // What went may have been held by views: then the others have to go too.
+            &|| {
+                self.cache.shrink(u64::MAX);
+                epoch::flush();
+            },
+            &|| self.sealed.clear(self),
+        ];
+        for give_back in steps {
+            give_back();
+            match self.budget.charge(kind, bytes, purpose) {
+                Ok(()) => return Ok(()),
+                Err(AllocError::Memory) => return Err(Errno::ENOMEM),
+                Err(AllocError::Budget) => {}
+            }
+        }
+        // A reader that is copying from what was let go, or is not running just now, still holds it
+        // back. It is pinned for one block's work: a few turns for the others are enough.
+        for turn in 0..YIELDS + SLEEPS {
+            if !self.cache.has_retired() || epoch::is_pinned() {
+                break;
+            }
+            match turn {
+                ..YIELDS => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+            self.cache.shrink(u64::MAX);
+            epoch::flush();
+            if self.budget.charge(kind, bytes, purpose).is_ok() {
+                return Ok(());
+            }
+        }
+        self.budget.note_hard_limit();
+        Err(Errno::ENOSPC)
+    }
+
+    /// Marks the filesystem as not to be trusted: an internal panic was caught while it was worked on.
+    pub fn poison(&self) {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        self.poisoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every call on this filesystem has to answer `EIO`.
+    #[inline]
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Relaxed)
+    }
+}
+
+/// A charge that is given back when dropped, unless [`Charge::keep`] was called.
+pub(crate) struct Charge<'a> {
+    space: &'a Space,
+    kind: Kind,
+    bytes: u64,
+}
+
+impl Charge<'_> {
+    /// The memory was taken: from now on whoever frees it releases the charge.
+    #[inline]
+    pub(crate) fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.space.release(self.kind, self.bytes);
+    }
+}
