@@ -1,0 +1,112 @@
+# ERMFS for those who do not live in cargo. `make` builds the library; `make help` lists the rest.
+#
+# Everything built lies under cargo's target directory (CARGO_TARGET_DIR is respected). JOBS: how many compilers at once.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DEMO_ARGS ?=
+JOBS ?= 2
+TEST_TIMEOUT ?= 300
+LONG_CALLS ?= 200000
+
+CC ?= cc
+CFLAGS ?= -O2 -g
+C_WARNINGS = -std=gnu11 -Wall -Wextra -Werror
+CARGO ?= cargo
+CARGO_BUILD_JOBS ?= $(JOBS)
+export CARGO_BUILD_JOBS
+
+VERSION = $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+LIB_DIR = $(TARGET_DIR)/ermfs/release
+PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
+
+.PHONY: all help tools lib header demo test test-rust test-c test-long bench install clean
+.DELETE_ON_ERROR:
+
+all: lib
+
+help:
+	@echo 'make [lib]     libermfs.so, libermfs.a'
+	@echo 'make demo      builds and runs c_tests/demo.c; DEMO_ARGS="--small" for a quick one'
+	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
+	@echo 'make bench     the benchmarks'
+	@echo 'make header    include/ermfs.h anew'
+	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make clean     removes everything built'
+
+tools:
+	@missing=; \
+	need() { command -v $$1 > /dev/null || missing="$$missing\n  $$1: install $$2"; }; \
+	need $(CARGO) 'Rust 1.95 or later, by rustup'; \
+	need $(CC) 'gcc (Debian: apt-get install gcc)'; \
+	need nm 'binutils (Debian: apt-get install binutils)'; \
+	need flock 'util-linux (Debian: apt-get install util-linux)'; \
+	need timeout 'coreutils (Debian: apt-get install coreutils)'; \
+	if [ -n "$$missing" ]; then printf "missing:$$missing\n" >&2; exit 1; fi
+
+lib: tools
+	@scripts/build-library.sh --release
+
+header: tools
+	@mkdir -p '$(TARGET_DIR)'
+	@ERMFS_HEADER_OUT='$(TARGET_DIR)/ermfs.h' $(CARGO) check --quiet --package ermfs --features header-check
+	@cmp -s '$(TARGET_DIR)/ermfs.h' include/ermfs.h || cp '$(TARGET_DIR)/ermfs.h' include/ermfs.h
+	@echo 'include/ermfs.h is current'
+
+# $(call compile,program,source,options)
+compile = mkdir -p '$(PROGRAMS)' && $(CC) $(CFLAGS) $(C_WARNINGS) $(3) -Iinclude -o '$(PROGRAMS)/$(1)' '$(2)' \
+	-L'$(LIB_DIR)' -Wl,-rpath,'$(LIB_DIR)' $(if $(findstring ORACLE,$(3)),,-lermfs) -pthread
+
+demo: lib
+	@$(call compile,demo,c_tests/demo.c)
+	'$(PROGRAMS)/demo' $(DEMO_ARGS)
+
+test: test-rust test-c
+	@echo 'make test: all passed'
+
+test-rust: tools
+	@command -v bgzip > /dev/null || echo 'SKIPPED: what needs bgzip (Debian: apt-get install tabix)'
+	$(CARGO) test --workspace
+
+# test_posix.c runs on the kernel's own filesystem too, which shows that what it expects is right.
+test-c: lib
+	@failed=; \
+	run() { \
+		echo "== $$1"; \
+		timeout --kill-after=10 $(TEST_TIMEOUT) '$(PROGRAMS)'/$$1 || { echo "FAILED: $$1 (exit code $$?)"; return 1; }; \
+	}; \
+	for source in c_tests/test_*.c; do \
+		name=$$(basename $$source .c); \
+		echo "compiling $$source"; \
+		{ $(call compile,'"$$name"','"$$source"'); } && run $$name || failed="$$failed $$name"; \
+	done; \
+	{ $(call compile,test_posix_oracle,c_tests/test_posix.c,-DORACLE); } && run test_posix_oracle || failed="$$failed test_posix_oracle"; \
+	if [ -n "$$failed" ]; then echo "make test-c: failed:$$failed"; exit 1; fi; \
+	echo 'make test-c: all passed'
+
+test-long: lib
+	@for compress in close background never; do \
+		echo "== $(LONG_CALLS) calls, compress=$$compress"; \
+		ERMFS_DIFF_CALLS=$(LONG_CALLS) ERMFS_DIFF_COMPRESS=$$compress \
+			$(CARGO) test --release --package ermfs-ffi-tests --test differential -- --nocapture answers_like every_mode || exit 1; \
+	done
+	@echo 'make test-long: all passed'
+
+bench: lib
+	$(CARGO) bench --workspace
+
+install: lib
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 644 include/ermfs.h '$(DESTDIR)$(INCLUDEDIR)/ermfs.h'
+	install -m 644 '$(LIB_DIR)/libermfs.a' '$(DESTDIR)$(LIBDIR)/libermfs.a'
+	install -m 755 '$(LIB_DIR)/libermfs.so.0' '$(DESTDIR)$(LIBDIR)/libermfs.so.0'
+	ln -sfn libermfs.so.0 '$(DESTDIR)$(LIBDIR)/libermfs.so'
+	printf '%s\n' 'Name: ermfs' 'Description: An ephemeral filesystem in the memory of a process' 'Version: $(VERSION)' \
+		'Libs: -L$(LIBDIR) -lermfs' 'Libs.private: -lgcc_s -lpthread -lm -ldl' 'Cflags: -I$(INCLUDEDIR)' \
+		> '$(DESTDIR)$(LIBDIR)/pkgconfig/ermfs.pc'
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,40 @@
+//! Duplicates of descriptors, their flags, and the file mode creation mask.
+
+use core::ffi::c_int;
+
+use ermfs_core::process;
+use libc::mode_t;
+
+use crate::boundary::boundary;
+
+/// Behind the variadic ermfs_fcntl.
+#[unsafe(no_mangle)]
+extern "C" fn ermfs_fixed_fcntl(fd: c_int, command: c_int, argument: c_int) -> c_int {
+    boundary! { process::fcntl(fd, command, argument) }
+}
+
+/// The lowest free descriptor as a second name of the same open file description. EBADF, EMFILE. Source: dup(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_dup(fd: c_int) -> c_int {
+    boundary! { process::dup(fd) }
+}
+
+/// Makes `newfd` a second name of fd's open file description, closing what it named before, in one step. newfd is an
+/// ERMFS number, 1,048,576 or above; it may be fd itself. EBADF. Source: dup2(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_dup2(fd: c_int, newfd: c_int) -> c_int {
+    boundary! { process::dup2(fd, newfd) }
+}
+
+/// ermfs_dup2 with flags (0 or O_CLOEXEC). EINVAL also for newfd equal to fd. Source: dup3(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_dup3(fd: c_int, newfd: c_int, flags: c_int) -> c_int {
+    boundary! { process::dup3(fd, newfd, flags) }
+}
+
+/// Sets the process's mask for ERMFS, 022 at first, apart from the kernel's. Answers the one before; never fails.
+/// Source: umask(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_umask(mask: mode_t) -> mode_t {
+    boundary! { Ok(process::umask(mask)) }
+}
