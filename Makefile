@@ -95,8 +95,9 @@ test-long: lib
 	done
 	@echo 'make test-long: all passed'
 
+# BENCH_ARGS: --quick, --rounds N, --only names|raw|packed
 bench: lib
-	$(CARGO) bench --workspace
+	ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(BENCH_ARGS)
 
 install: lib
 	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'

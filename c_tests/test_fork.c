@@ -3,7 +3,8 @@
  *
  * Threads create, write, read, close, rename and unlink without pause while the main thread forks a hundred times. Each child
  * must find whole files and use the library at once: it opens, writes, packs, reads back, exports. A child that hangs is ended
- * by its alarm, and the step it hung in is told. What a child does must not be seen here.
+ * by its alarm, and the step it hung in is told. What a child does must not be seen here. Then the same among threads that use
+ * streams and flush all of them, which brings stdio's own locks in; a fork that hangs ends the test by its alarm.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -23,6 +24,8 @@
 #define KEPT 4
 #define KEPT_SIZE 200000
 #define CHILD_SECONDS 5
+#define STREAM_FORKS 50
+#define STREAM_SECONDS 60
 
 static atomic_bool stop;
 static atomic_long rounds;
@@ -165,6 +168,60 @@ static void parent_is_untouched(int shared_fd, char *bytes, char *scratch)
     CHECK(ermfs_stat("/t0", &status) == 0);
 }
 
+/* ---- streams ---- */
+
+static void *write_stream(void *path)
+{
+    FILE *stream = ermfs_fopen(path, "w");
+
+    if (CHECK(stream != NULL)) {
+        while (!atomic_load(&stop)) {
+            fputs("line\n", stream);
+            rewind(stream);
+        }
+        CHECK(fclose(stream) == 0);
+    }
+    return NULL;
+}
+
+static void *flush_streams(void *argument)
+{
+    while (!atomic_load(&stop))
+        fflush(NULL);
+    return argument;
+}
+
+static bool child_of_streams(void)
+{
+    FILE *stream = ermfs_fopen("/stream", "w");
+
+    alarm(CHILD_SECONDS);
+    return stream && fputs("from the child", stream) >= 0 && fclose(stream) == 0;
+}
+
+static void fork_among_streams(void)
+{
+    pthread_t threads[THREADS];
+    int status;
+    pid_t pid;
+
+    atomic_store(&stop, false);
+    CHECK(pthread_create(&threads[0], NULL, write_stream, "/stream0") == 0);
+    CHECK(pthread_create(&threads[1], NULL, write_stream, "/stream1") == 0);
+    CHECK(pthread_create(&threads[2], NULL, flush_streams, NULL) == 0);
+    alarm(STREAM_SECONDS);
+    for (int i = 0; i < STREAM_FORKS; i++) {
+        pid = fork();
+        if (pid == 0)
+            _exit(child_of_streams() ? 0 : 1);
+        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    alarm(0);
+    atomic_store(&stop, true);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
 int main(void)
 {
     char *bytes = malloc(KEPT_SIZE + 1), *scratch = malloc(KEPT_SIZE + 1), name[16];
@@ -199,6 +256,7 @@ int main(void)
         CHECK(pthread_join(threads[i], NULL) == 0);
     parent_is_untouched(shared_fd, bytes, scratch);
     CHECK(ermfs_close(shared_fd) == 0);
+    fork_among_streams();
     free(bytes);
     free(scratch);
     return check_summary();

@@ -20,8 +20,9 @@
  * dirfd means the default filesystem, made at its first use, and its working directory. An absolute path starts at the root
  * of the dirfd's filesystem. rename and link across filesystems give EXDEV.
  *
- * Ownership: new files belong to the process's effective user and group, and permission bits are enforced for them as the
- * kernel would do it. The umask starts as 022.
+ * Ownership: new files belong to the process's effective user and group. Permission bits are kept and shown, and in this
+ * version not yet enforced: EACCES for want of permission, which the functions below name, does not happen. The umask
+ * starts as 022.
  */
 
 
@@ -609,7 +610,7 @@ int ermfs_faccessat(int dirfd, const char *path, int mode, int flags);
 int ermfs_chdir(const char *path);
 
 /**
- * ermfs_chdir to an open directory. EACCES, EBADF, ENOTDIR, EXDEV (a directory of another filesystem).
+ * ermfs_chdir to an open directory, of any filesystem: relative paths follow it there. EACCES, EBADF, ENOTDIR.
  * Source: fchdir(2).
  */
 int ermfs_fchdir(int fd);

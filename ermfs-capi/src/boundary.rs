@@ -6,6 +6,7 @@
 //! a system call, so nothing here is held across a cancellation point.
 
 use core::ffi::{c_char, c_int};
+use core::mem::MaybeUninit;
 use core::{alloc::Layout, slice};
 use std::alloc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -259,17 +260,18 @@ pub(crate) unsafe fn fill_place<T: Copy>(place: *mut T, value: T) -> Result<()> 
     Ok(())
 }
 
-/// Gives `value` to C as a pointer to the opaque `H`, which must come back through [`take_back`]. ENOMEM.
-pub(crate) fn hand_out<T, H>(value: T) -> Result<*mut H> {
+/// Gives what `make` makes to C as a pointer to the opaque `H`, which must come back through [`take_back`]. ENOMEM, before
+/// anything is made.
+pub(crate) fn hand_out<T, H>(make: impl FnOnce() -> Result<T>) -> Result<*mut H> {
     const { assert!(size_of::<T>() > 0) };
     // SAFETY: the layout is not of size 0.
-    let place = unsafe { alloc::alloc(Layout::new::<T>()) }.cast::<T>();
+    let place = unsafe { alloc::alloc(Layout::new::<T>()) }.cast::<MaybeUninit<T>>();
     if place.is_null() {
         return Err(Errno::ENOMEM);
     }
-    // SAFETY: fresh memory of T's layout.
-    unsafe { place.write(value) };
-    Ok(place.cast())
+    // SAFETY: fresh memory of T's layout from the global allocator.
+    let place = unsafe { Box::from_raw(place) };
+    Ok(Box::into_raw(Box::write(place, make()?)).cast())
 }
 
 /// What was handed out, for the length of a call.

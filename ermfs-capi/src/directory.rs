@@ -24,14 +24,17 @@ struct Stream {
 /// ENOMEM, ENOTDIR. Source: opendir(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ermfs_opendir(name: *const c_char) -> *mut ermfs_dir {
-    boundary! { stream(process::DirStream::opendir(c_path!(name))?) }
+    boundary! {
+        let name = c_path!(name);
+        stream(|| process::DirStream::opendir(name))
+    }
 }
 
 /// Makes an open directory a stream, which owns the descriptor from then on. EBADF, ENOMEM, ENOTDIR.
 /// Source: fdopendir(3).
 #[unsafe(no_mangle)]
 pub extern "C" fn ermfs_fdopendir(fd: c_int) -> *mut ermfs_dir {
-    boundary! { stream(process::DirStream::fdopendir(fd)?) }
+    boundary! { stream(|| process::DirStream::fdopendir(fd)) }
 }
 
 /// The next entry, which is the stream's own until its next call; NULL at the end, with errno untouched. "." and ".." are
@@ -95,11 +98,12 @@ pub unsafe extern "C" fn ermfs_dirfd(dirp: *mut ermfs_dir) -> c_int {
     }
 }
 
-/// A stream over a directory, with room for one entry.
-fn stream(directory: process::DirStream) -> Result<*mut ermfs_dir> {
+/// A stream over a directory, with room for one entry. The directory comes last: it closes its descriptor when it is
+/// dropped, which on failure belongs to the caller.
+fn stream(open: impl FnOnce() -> Result<process::DirStream>) -> Result<*mut ermfs_dir> {
     // SAFETY: a dirent is integers and bytes, for which zeros will do.
     let entry = unsafe { core::mem::zeroed() };
-    hand_out(Stream { directory, entry })
+    hand_out(|| Ok(Stream { directory: open()?, entry }))
 }
 
 /// An entry as C sees it: d_reclen counts what is used of the record, as the kernel's does.

@@ -163,7 +163,7 @@ pub unsafe extern "C" fn ermfs_chdir(path: *const c_char) -> c_int {
     boundary! { process::chdir(c_path!(path)) }
 }
 
-/// ermfs_chdir to an open directory. EACCES, EBADF, ENOTDIR, EXDEV (a directory of another filesystem).
+/// ermfs_chdir to an open directory, of any filesystem: relative paths follow it there. EACCES, EBADF, ENOTDIR.
 /// Source: fchdir(2).
 #[unsafe(no_mangle)]
 pub extern "C" fn ermfs_fchdir(fd: c_int) -> c_int {

@@ -1,6 +1,15 @@
 //! `ermfs_fopen`: a standard I/O stream over a descriptor, by `fopencookie(3)`.
+//!
+//! stdio calls the functions here with its own locks held: the stream's, and in `fflush(NULL)` and `exit` that of its
+//! list of streams. A fork waits for both sides: the library's gate for who is inside, glibc for the list's lock, but
+//! glibc only after all fork handlers. So that nobody waits at the gate with a lock that the forking thread comes for,
+//! a fork takes the list's lock before it closes the gate (`stdio_lock.c`).
 
 use core::ffi::{CStr, c_char, c_int, c_void};
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
 
 use ermfs_core::{Errno, Result, process};
 use libc::{FILE, off_t, size_t, ssize_t};
@@ -24,6 +33,8 @@ struct CookieFunctions {
 
 unsafe extern "C" {
     fn fopencookie(cookie: *mut c_void, mode: *const c_char, functions: CookieFunctions) -> *mut FILE;
+    /// In `stdio_lock.c`: has every fork take the lock of stdio's list first. 0 or an error number.
+    safe fn ermfs_fixed_guard_streams() -> c_int;
 }
 
 /// Opens a file as a stream for fread, fprintf, fclose and the rest of stdio; fileno has no descriptor to give. The
@@ -76,6 +87,7 @@ impl StreamMode {
 
 /// A stream that owns `fd` once it is made.
 fn stream(fd: c_int, mode: &StreamMode) -> Result<*mut FILE> {
+    guard_forks()?;
     if mode.cookie == c"a" {
         // What is only appended to begins at its end, for ftell's sake.
         process::lseek(fd, 0, libc::SEEK_END)?;
@@ -84,6 +96,19 @@ fn stream(fd: c_int, mode: &StreamMode) -> Result<*mut FILE> {
     // SAFETY: the functions take the cookie for what it is, a descriptor; the mode is NUL-terminated.
     let stream = unsafe { fopencookie(cookie(fd), mode.cookie.as_ptr(), functions) };
     if stream.is_null() { Err(Errno::ENOMEM) } else { Ok(stream) }
+}
+
+/// Before the first stream. After the gate has put up its handlers, as it has once any call was made: those that come later
+/// run earlier. Threads that meet here may do it twice, which does no harm, since the lock nests.
+fn guard_forks() -> Result<()> {
+    static GUARDED: AtomicBool = AtomicBool::new(false);
+    if !GUARDED.load(Acquire) {
+        match ermfs_fixed_guard_streams() {
+            0 => GUARDED.store(true, Release),
+            _ => return Err(Errno::ENOMEM),
+        }
+    }
+    Ok(())
 }
 
 /// The descriptor as the pointer that fopencookie hands back. It is never followed.
@@ -99,19 +124,17 @@ unsafe extern "C" fn read(cookie: *mut c_void, buf: *mut c_char, size: size_t) -
     boundary! { process::read(descriptor(cookie), &mut sink!(buf.cast(), size)) }
 }
 
-/// stdio takes anything short of `size` for an error and never looks at a negative count.
+/// stdio takes anything short of `size` for an error and never looks at a negative count. A write may take less than all
+/// of it, at the most `process::MAX_TRANSFER`, and so is made again.
 unsafe extern "C" fn write(cookie: *mut c_void, buf: *const c_char, size: size_t) -> ssize_t {
-    let mut left = 0;
-    let failed: c_int = boundary! {
-        let mut source = source!(buf.cast(), size);
-        left = source.remaining();
-        while left > 0 {
-            process::write(descriptor(cookie), &mut source)?;
-            left = source.remaining();
+    let mut done = 0;
+    let _: c_int = boundary! {
+        while done < size {
+            done += process::write(descriptor(cookie), &mut source!(buf.wrapping_add(done).cast(), size - done))?;
         }
         Ok(())
     };
-    if failed == 0 { size as ssize_t } else { (size - left) as ssize_t }
+    done as ssize_t
 }
 
 unsafe extern "C" fn seek(cookie: *mut c_void, offset: *mut off_t, whence: c_int) -> c_int {
@@ -130,6 +153,8 @@ unsafe extern "C" fn close(cookie: *mut c_void) -> c_int {
 
 #[cfg(test)]
 mod tests {
+    use ermfs_core::Config;
+
     use super::*;
 
     #[test]
@@ -147,6 +172,26 @@ mod tests {
         for bad in [&b""[..], b"+", b"q", b" r"] {
             assert_eq!(flags(bad), Err(Errno::EINVAL));
         }
+    }
+
+    #[test]
+    fn a_write_that_ends_early_tells_how_much_it_wrote() {
+        const SIZE: usize = process::MAX_TRANSFER + (1 << 30);
+        let root = process::fsmount(&Config { max_bytes: 1 << 20, ..Config::default() }).unwrap();
+        let fd = process::openat(root, b"f", libc::O_CREAT | libc::O_RDWR, 0o600).unwrap();
+        // SAFETY: a new mapping of zeros that takes no memory; it is only read and stays until it is unmapped below.
+        let written = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let zeros = libc::mmap(core::ptr::null_mut(), SIZE, libc::PROT_READ, flags, -1, 0);
+            assert_ne!(zeros, libc::MAP_FAILED);
+            let written = write(cookie(fd), zeros.cast(), SIZE);
+            libc::munmap(zeros, SIZE);
+            written
+        };
+        let size = process::fstat(fd).unwrap().st_size;
+        assert!(size > 0 && written as i64 == size, "{written} of {size}");
+        process::close(fd).unwrap();
+        process::close(root).unwrap();
     }
 
     #[test]

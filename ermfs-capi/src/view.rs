@@ -33,14 +33,16 @@ pub unsafe extern "C" fn ermfs_view_open(
         if room > 0 {
             needed!(iov);
         }
-        let view = process::view_open(fd, offset, length, room)?;
-        for (index, piece) in view.pieces().enumerate() {
-            let part = iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
-            // SAFETY: the header's contract for `iov`: *iovcnt elements, and a view has no more pieces.
-            unsafe { iov.add(index).write(part) };
-        }
-        *count = view.pieces().len() as c_int;
-        hand_out::<process::FileView, _>(view)
+        hand_out::<process::FileView, _>(|| {
+            let view = process::view_open(fd, offset, length, room)?;
+            for (index, piece) in view.pieces().enumerate() {
+                let part = iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
+                // SAFETY: the header's contract for `iov`: *iovcnt elements, and a view has no more pieces.
+                unsafe { iov.add(index).write(part) };
+            }
+            *count = view.pieces().len() as c_int;
+            Ok(view)
+        })
     }
 }
 

@@ -59,6 +59,8 @@ static FORK: Lock = Lock::new();
 /// Guards the list that starts at `FIRST`.
 static LIST: Lock = Lock::new();
 static FIRST: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
+/// See [`generation`]. Changes only in a fork child, while it has one thread.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
 
 /// What other threads see of a thread. `next` and `previous` are guarded by `LIST`.
 struct Record {
@@ -164,6 +166,18 @@ pub fn breathe() {
     if STATE.load(Relaxed) & PENDING != 0 {
         outside(|| ());
     }
+}
+
+/// Which process this is, counted by forks: another number in a fork child than in its parent. Never 0. Unlike process
+/// ids, the numbers of a process and its descendants are never the same.
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Relaxed)
+}
+
+/// Whether the calling thread is inside.
+#[cfg(test)]
+pub(crate) fn is_inside() -> bool {
+    LOCAL.with(|local| local.depth.get() > 0)
 }
 
 impl Local {
@@ -377,6 +391,7 @@ extern "C" fn in_child() {
         local.record.next.store(ptr::null_mut(), Relaxed);
         local.record.previous.store(ptr::null_mut(), Relaxed);
         FIRST.store(only, Relaxed);
+        GENERATION.fetch_add(1, Relaxed);
         ORPHANS.store(u32::from(local.is_orphan_inside()), Relaxed);
         // The kernel does not promise that the child inherits the registration.
         STATE.store(NEEDS_FENCE, SeqCst);
@@ -628,6 +643,15 @@ mod tests {
             }
             stop.store(true, Relaxed);
         });
+    }
+
+    #[test]
+    fn every_generation_has_a_number_of_its_own() {
+        let _turn = TURN.lock();
+        drop(enter());
+        let mine = generation();
+        assert!(child_says(|| generation() == mine + 1 && child_says(|| generation() == mine + 2)));
+        assert_eq!(generation(), mine);
     }
 
     #[test]

@@ -404,6 +404,8 @@ pub(crate) struct PackedBlock {
     /// Bytes of the block the piece stands for, 1 to 65,536; the rest of the block reads as zeros.
     raw_len: u32,
     is_member: bool,
+    /// A part of it was read, and no copy kept.
+    touched: AtomicBool,
     /// The inflated copy, if one is kept. Written under the cache's mutex, read under an epoch pin
     /// (copy protocol, docs/INVARIANTS.md B4).
     pub(super) copy: AtomicPtr<InflatedCopy>,
@@ -438,6 +440,7 @@ impl PackedBlock {
             piece,
             raw_len: raw_len as u32,
             is_member,
+            touched: AtomicBool::new(false),
             copy: AtomicPtr::new(ptr::null_mut()),
         };
         Ok(Counted::try_new(block).map_err(|(error, _)| error)?)
@@ -491,7 +494,10 @@ impl PackedBlock {
             return Ok(());
         }
         if n < self.raw_len() {
-            if let Some(copy) = self.space.cache.inflate(&self.space, self)? {
+            // A copy is worth its memory when more of the block is asked for: a read that starts with the
+            // block is likely to go on, any other shows it by coming back.
+            let comes_back = from == 0 || self.touched.swap(true, Ordering::Relaxed);
+            if comes_back && let Some(copy) = self.space.cache.inflate(&self.space, self)? {
                 sink.put_slice(&copy.bytes()[from..from + n]);
                 return Ok(());
             }

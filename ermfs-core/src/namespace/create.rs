@@ -236,7 +236,8 @@ fn new_name<'g>(
     if walk.last_of(&parent)?.is_some() {
         return Err(Errno::EEXIST);
     }
-    if parent.slashes && !directory {
+    // A removed directory says so before anything is said about what would be named; it stays removed.
+    if parent.slashes && !directory || !parent.dir.get().is_linked() {
         return Err(Errno::ENOENT);
     }
     Ok((parent.dir, walk.name(name)?))

@@ -17,7 +17,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicI64, AtomicPtr, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use ermfs_memory::{Counted, try_box};
@@ -35,6 +35,10 @@ use crate::time;
 
 /// An `O_TMPFILE` inode that may still be given its first name.
 pub(super) const LINKABLE: u32 = 1;
+/// A [`Queued`] of the inode is alive.
+const QUEUED: u32 = 2;
+/// The inode was freed but for its shell. Set once, by `free`, which leaves the shell to the `Queued` if it finds `QUEUED`.
+const GONE: u32 = 4;
 
 /// A file, directory or symbolic link: identity, metadata, content. All methods may be called from any thread.
 pub struct Inode {
@@ -261,6 +265,45 @@ impl InodeRef {
     }
 }
 
+/// A file that waits for the background packer. Keeps the shell but not the file: one that loses its last name and
+/// reference meanwhile is freed at once, as if it did not wait. An inode has one of them at the most.
+pub(crate) struct Queued {
+    inode: NonNull<Inode>,
+}
+
+// SAFETY: as for `InodeRef`; what it frees is `Send`.
+unsafe impl Send for Queued {}
+
+impl InodeRef {
+    /// The file as one that waits, or `None` when it does already; then whoever takes it from there sees what the caller
+    /// did to it before.
+    pub(crate) fn wait_in_queue(&self) -> Option<Queued> {
+        let waits = self.flags.fetch_or(QUEUED, AcqRel) & QUEUED != 0;
+        // Lazily: dropping one ends the waiting.
+        (!waits).then(|| Queued { inode: self.inode })
+    }
+}
+
+impl Queued {
+    /// Ends the waiting: whoever changes the file from now on has it wait again. `None` when it is gone.
+    pub(crate) fn take(self) -> Option<InodeRef> {
+        // SAFETY: the shell stays until `self` is dropped, which is after this use.
+        unsafe { Reached::new(self.inode) }.acquire()
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let inode = self.inode;
+        // SAFETY: `free` leaves the shell alone while `QUEUED` is set, and it is set until here.
+        let flags = unsafe { inode.as_ref() }.flags.fetch_and(!QUEUED, AcqRel);
+        if flags & GONE != 0 {
+            // SAFETY: `free` has found `QUEUED` and left the shell to this value; threads with a pin may still look at it.
+            unsafe { epoch::pin().defer_unchecked(move || free_shell(inode)) };
+        }
+    }
+}
+
 impl Clone for InodeRef {
     #[inline]
     fn clone(&self) -> InodeRef {
@@ -404,7 +447,10 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
             }
         }
         it.shared.count_of(it.kind()).fetch_sub(1, Relaxed);
+        let waits = it.flags.fetch_or(GONE, AcqRel) & QUEUED != 0;
         match onlookers {
+            // The shell goes with the `Queued`, at any moment from here on.
+            _ if waits => {}
             // SAFETY: the counts are zero, so no new `Reached` comes into being; those there are, were made under pins
             // that the collector waits for. The closure owns nothing that is not `Send`.
             Onlookers::Pinned(guard) => unsafe { guard.defer_unchecked(move || free_shell(inode)) },

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use ermfs_memory::Counted;
 
 pub use create::OpenHow;
+pub(crate) use inode::Queued;
 pub use inode::{Inode, InodeRef};
 pub use list::DirEntry;
 pub use metadata::{InodeKind, Metadata, TimeSet};

@@ -3,12 +3,13 @@
 //! Promises: `close` does not wait for it; a file that cannot be queued, or finds no thread to be made
 //! for it, is packed by the closing thread itself, so that none stays unpacked for want of memory. The
 //! thread exists only in processes that use a filesystem with `Compress::Background`; a fork child makes
-//! its own. Owns the queue, which keeps the queued inodes open. Packs nothing that was unlinked
-//! meanwhile. Never holds the queue's lock while it packs, and stands outside the gate while it sleeps.
+//! its own. Owns the queue, which has a file once, and keeps none from being freed that loses its last name
+//! and opener. Packs nothing that was unlinked meanwhile. Never holds the queue's lock while it packs, and
+//! stands outside the gate while it sleeps.
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicI32, AtomicU32,
+    AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::collections::VecDeque;
@@ -20,12 +21,12 @@ use rustix::thread::futex;
 use super::Operation;
 use crate::fs::Fs;
 use crate::gate;
-use crate::namespace::InodeRef;
+use crate::namespace::{InodeRef, Queued};
 
 /// A file that waits, and the filesystem it lies in.
 struct Job {
     // Let go before its filesystem.
-    inode: InodeRef,
+    file: Queued,
     fs: Arc<Fs>,
 }
 
@@ -35,23 +36,16 @@ static QUEUE: Mutex<VecDeque<Job>> = Mutex::new(VecDeque::new());
 static QUEUED: AtomicU32 = AtomicU32::new(0);
 /// The packer thread's stack; what it works with lies on the heap.
 const STACK_BYTES: usize = 512 * 1024;
-/// The process that has a packer thread; 0 for none.
-static HOME: AtomicI32 = AtomicI32::new(0);
+/// The process that has a packer thread, by [`gate::generation`]; 0 for none. Not by its id, which a
+/// descendant may have again, at once where it is the first process of a PID namespace.
+static HOME: AtomicU32 = AtomicU32::new(0);
 
 /// Has a file packed soon.
 pub(super) fn queue(fs: &Arc<Fs>, inode: &InodeRef) {
-    let job = Job { fs: Arc::clone(fs), inode: inode.clone() };
-    let left_over = {
-        let mut queue = QUEUE.lock();
-        match queue.try_reserve(1) {
-            Ok(()) => {
-                queue.push_back(job);
-                None
-            }
-            Err(_) => Some(job),
-        }
-    };
-    if let Some(job) = left_over {
+    // One that waits already is packed as it will be then. In a fork child the thread is still to be made.
+    if let Some(file) = inode.wait_in_queue()
+        && let Err(job) = push(Job { file, fs: Arc::clone(fs) })
+    {
         job.run();
         return;
     }
@@ -66,9 +60,21 @@ pub(super) fn queue(fs: &Arc<Fs>, inode: &InodeRef) {
     }
 }
 
+/// Puts a job at the end of the queue; without memory for that it comes back.
+fn push(job: Job) -> Result<(), Job> {
+    let mut queue = QUEUE.lock();
+    match queue.try_reserve(1) {
+        Ok(()) => {
+            queue.push_back(job);
+            Ok(())
+        }
+        Err(_) => Err(job),
+    }
+}
+
 /// Whether this process has a packer thread, one being made if it has none yet.
 fn has_thread() -> bool {
-    let process = std::process::id() as i32;
+    let process = gate::generation();
     let home = HOME.load(Acquire);
     if home == process {
         return true;
@@ -124,14 +130,120 @@ fn work() {
 
 impl Job {
     fn run(self) {
+        let Job { file, fs } = self;
+        let Some(inode) = file.take() else { return };
         // A panic poisons the filesystem (see `Operation`) and must not take the thread with it.
         let packing = std::panic::AssertUnwindSafe(|| {
-            let Ok(_operation) = Operation::begin(&self.fs) else { return };
-            if let Some(content) = self.inode.content().filter(|_| self.inode.is_linked()) {
+            let Ok(_operation) = Operation::begin(&fs) else { return };
+            if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
                 content.pack();
             }
         });
         // The filesystem has noted it.
         let _ = std::panic::catch_unwind(packing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Source;
+    use crate::fs::Config;
+    use crate::namespace::At;
+    use crate::process::OpenFile;
+    use crate::space::Compress;
+    use crate::testing;
+
+    #[test]
+    fn a_file_waits_once_however_often_it_is_closed() {
+        testing::alone(module_path!(), "a_file_waits_once_however_often_it_is_closed", || {
+            // As if there were a thread, which gets to nothing.
+            HOME.store(gate::generation(), Release);
+            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let root = fs.root();
+            let write = || {
+                let at = At { fs: &fs, dir: &root };
+                let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
+                assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
+                let inode = file.inode().clone();
+                drop(file);
+                inode
+            };
+            for _ in 0..3 {
+                let mut inode = write();
+                for _ in 0..100 {
+                    inode = write();
+                }
+                assert_eq!(QUEUE.lock().len(), 1);
+                next_job().unwrap().run();
+                assert_eq!(inode.content().unwrap().info().blocks_packed, 1);
+            }
+        });
+    }
+
+    #[test]
+    fn a_waiting_file_that_is_unlinked_goes_at_once() {
+        testing::alone(module_path!(), "a_waiting_file_that_is_unlinked_goes_at_once", || {
+            HOME.store(gate::generation(), Release);
+            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let root = fs.root();
+            let at = At { fs: &fs, dir: &root };
+            // The directory's table stays.
+            Fs::mknod(at, b"f", 0o600).unwrap();
+            Fs::unlink(at, b"f").unwrap();
+            crate::epoch::flush();
+            let empty = fs.statistics();
+            for _ in 0..3 {
+                let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
+                assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
+                drop(file);
+                Fs::unlink(at, b"f").unwrap();
+                let left = fs.statistics();
+                assert_eq!((left.files, left.raw_bytes, QUEUE.lock().len()), (0, 0, 1));
+                assert!(left.metadata_bytes > empty.metadata_bytes, "the shell waits");
+                next_job().unwrap().run();
+            }
+            crate::epoch::flush();
+            assert_eq!(fs.statistics().metadata_bytes, empty.metadata_bytes);
+            assert_eq!(Arc::strong_count(&fs), 1);
+        });
+    }
+
+    #[test]
+    fn files_are_written_unlinked_and_packed_at_once() {
+        testing::alone(module_path!(), "files_are_written_unlinked_and_packed_at_once", || {
+            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let root = fs.root();
+            let at = At { fs: &fs, dir: &root };
+            let changing = |thread: u8| {
+                for round in 0..3000u32 {
+                    let name = [b'a' + (round % 3) as u8];
+                    let flags = libc::O_CREAT | libc::O_WRONLY;
+                    if let Ok(file) = OpenFile::open(at, &name, flags, 0o600) {
+                        file.write_at(&mut Source::new(&[thread; 100]), 0).unwrap();
+                    }
+                    if round % 2 == 0 {
+                        let _ = Fs::unlink(at, &name);
+                    }
+                }
+            };
+            std::thread::scope(|scope| {
+                for thread in 0..3 {
+                    scope.spawn(move || changing(thread));
+                }
+            });
+            for name in [b"a", b"b", b"c"] {
+                let _ = Fs::unlink(at, name);
+            }
+            // The packer's last jobs hold the filesystem.
+            for _ in 0..10_000 {
+                if Arc::strong_count(&fs) == 1 {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            let left = fs.statistics();
+            assert_eq!((left.files, left.raw_bytes, left.packed_bytes), (0, 0, 0));
+        });
     }
 }

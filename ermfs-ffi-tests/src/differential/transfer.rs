@@ -169,7 +169,7 @@ impl World {
 /// Whether this answers a NULL buffer. EFAULT does, as the C interface has it; but which of several errors a call finds
 /// first is left open, and a read at a file's end needs no buffer.
 fn refused(reply: &Reply) -> bool {
-    const ERRORS: &[c_int] = &[libc::EFAULT, libc::EBADF, libc::EINVAL, libc::EISDIR];
+    const ERRORS: &[c_int] = &[libc::EFAULT, libc::EBADF, libc::EINVAL, libc::EISDIR, libc::EFBIG];
     reply.value == 0 || (reply.value == -1 && ERRORS.contains(&reply.errno))
 }
 

@@ -43,10 +43,10 @@ pub fn dup3(old: i32, new: i32, flags: i32) -> Result<i32> {
     if flags & !libc::O_CLOEXEC != 0 || old == new {
         return Err(Errno::EINVAL);
     }
+    let _inside = gate::enter();
     if !fd_table::is_in_range(new) {
         return Err(Errno::EBADF);
     }
-    let _inside = gate::enter();
     let file = fd_table::lookup(old)?;
     // What it named before is closed here, outside the table's lock.
     drop(fd_table::replace(new, file, flags & libc::O_CLOEXEC != 0)?);

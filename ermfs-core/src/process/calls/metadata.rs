@@ -156,6 +156,10 @@ pub fn utimensat<'a>(
 /// # Errors
 /// `EBADF`, also for `O_PATH`; `EINVAL` for nanoseconds out of range.
 pub fn futimens(fd: i32, times: Option<&[libc::timespec; 2]>) -> Result<()> {
+    // The C library looks at the sign, and the kernel then at the times.
+    if fd < 0 {
+        return Err(Errno::EBADF);
+    }
     if omits_both(times) {
         return Ok(());
     }

@@ -152,13 +152,14 @@ impl OpenFile {
         if (from as u64).checked_add(asked).is_none() || (to as u64).checked_add(asked).is_none() {
             return Err(Errno::EOVERFLOW);
         }
+        // The kernel looks at the limit before the signs.
+        if to >= MAX_FILE_SIZE as i64 {
+            return Err(Errno::EFBIG);
+        }
         let (start, to_start) = match (u64::try_from(from), u64::try_from(to)) {
             (Ok(start), Ok(to_start)) => (start, to_start),
             _ => return Err(Errno::EINVAL),
         };
-        if to_start >= MAX_FILE_SIZE {
-            return Err(Errno::EFBIG);
-        }
         let count = asked.min(source_content.size().saturating_sub(start)).min(MAX_FILE_SIZE - to_start);
         if self.inode() == target.inode() && to_start + count > start && to_start < start + count {
             return Err(Errno::EINVAL);

@@ -4,7 +4,8 @@
 //! the kernel's side makes the same calls on a tmpfs. Each round times one side and then the other, and the ratio
 //! is the median of the rounds' ratios, so that a machine whose speed drifts does not tilt it.
 //!
-//! `--quick` runs three rounds on smaller data. `--rounds N` sets the number of rounds (default 5).
+//! `--quick` runs three rounds on smaller data. `--rounds N` sets the number of rounds (default 5). `--only GROUP` runs the
+//! lines of one group: names, raw or packed.
 
 mod corpus;
 mod names;
@@ -20,10 +21,13 @@ use side::{Sides, Table};
 pub(crate) struct Options {
     rounds: usize,
     quick: bool,
+    only: Option<String>,
 }
 
+type Group = fn(&Sides, &Options, &mut Table);
+
 fn options() -> Options {
-    let mut options = Options { rounds: 5, quick: false };
+    let mut options = Options { rounds: 5, quick: false, only: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -32,6 +36,7 @@ fn options() -> Options {
                 options.rounds =
                     arguments.next().and_then(|n| n.parse().ok()).expect("--rounds takes a number")
             }
+            "--only" => options.only = arguments.next(),
             // What cargo bench adds.
             "--bench" => {}
             other => panic!("unknown argument {other}"),
@@ -50,9 +55,11 @@ fn main() -> ExitCode {
         }
     };
     let mut table = Table::begin(&options);
-    names::run(&sides, &options, &mut table);
-    raw::run(&sides, &options, &mut table);
-    packed::run(&sides, &options, &mut table);
+    for (group, run) in [("names", names::run as Group), ("raw", raw::run), ("packed", packed::run)] {
+        if options.only.as_deref().is_none_or(|only| only == group) {
+            run(&sides, &options, &mut table);
+        }
+    }
     table.end();
     ExitCode::SUCCESS
 }

@@ -134,16 +134,18 @@ impl Table {
             b.push(theirs());
             a.push(ours());
         }
-        let ratios: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b / a).collect();
+        // How many times better ours is: smaller, or, where more is better, larger.
+        let more_is_better = matches!(goal, Goal::AtLeast(_));
+        let ratio = |(a, b): (&f64, &f64)| if more_is_better { a / b } else { b / a };
+        let ratios: Vec<f64> = a.iter().zip(&b).map(ratio).collect();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ratios.iter().copied().fold(0.0, f64::max);
         let (ratio, a, b) = (median(ratios), median(a), median(b));
         let (target, reached) = match goal {
             Goal::TimesFaster(times) => (format!("{times} x"), ratio >= times),
             Goal::Beyond(extra) => (format!("+{} {unit}", figure(extra)), a <= b + extra),
-            Goal::AtLeast(part) => (format!("{part} x"), a >= b * part),
+            Goal::AtLeast(part) => (format!("{part} x"), ratio >= part),
         };
-        let ratio = if matches!(goal, Goal::AtLeast(_)) { a / b } else { ratio };
         let spread = format!("{ratio:.2} ({least:.2} .. {most:.2})");
         self.line(
             what,
