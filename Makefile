@@ -95,7 +95,7 @@ test-long: lib
 	done
 	@echo 'make test-long: all passed'
 
-# BENCH_ARGS: --quick, --rounds N, --only names|raw|packed
+# BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
 bench: lib
 	ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(BENCH_ARGS)
 

@@ -193,7 +193,13 @@ impl File {
         };
         let len = end.checked_sub(start).filter(|_| end <= MAX_FILE_SIZE).ok_or_else(|| os(Errno::EINVAL))?;
         // Addresses have 64 bits on every system this is for.
-        self.open.view(start, len as usize, usize::MAX).map(View::new).map_err(os)
+        let pieces = self.open.view(start, len as usize, usize::MAX).map_err(os)?;
+        let covered = pieces.len() as u64;
+        if covered < len {
+            // The end of the file, or a block that could not be had: then this says why.
+            self.open.view(start + covered, 1, 1).map_err(os)?;
+        }
+        Ok(View::new(pieces))
     }
 
     /// A kernel file that holds what this one holds now. The file needs no name any more. See [`Fs::export_memfd`].

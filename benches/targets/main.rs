@@ -5,9 +5,10 @@
 //! is the median of the rounds' ratios, so that a machine whose speed drifts does not tilt it.
 //!
 //! `--quick` runs three rounds on smaller data. `--rounds N` sets the number of rounds (default 5). `--only GROUP` runs the
-//! lines of one group: names, raw or packed.
+//! lines of one group: memory, names, raw or packed.
 
 mod corpus;
+mod memory;
 mod names;
 mod packed;
 mod raw;
@@ -55,7 +56,9 @@ fn main() -> ExitCode {
         }
     };
     let mut table = Table::begin(&options);
-    for (group, run) in [("names", names::run as Group), ("raw", raw::run), ("packed", packed::run)] {
+    for (group, run) in
+        [("memory", memory::run as Group), ("names", names::run), ("raw", raw::run), ("packed", packed::run)]
+    {
         if options.only.as_deref().is_none_or(|only| only == group) {
             run(&sides, &options, &mut table);
         }

@@ -96,7 +96,7 @@ pub(crate) fn run(sides: &Sides, options: &Options, table: &mut Table) {
 
     random_line(abi, options, table, &bare, &members, &bytes);
     append_line(abi, table);
-    export_lines(abi, table, &bare, &members);
+    export_lines(table, &bare, &members);
     ratio_line(sides, table, &bytes, gz.len());
     sides.unmount(root);
 }
@@ -228,15 +228,18 @@ fn append_line(abi: &Abi, table: &mut Table) {
 
 type Export = unsafe extern "C" fn(*const libc::c_char, i32) -> i32;
 
-fn export_lines(abi: &Abi, table: &mut Table, bare: &Bare, members: &[Vec<u8>]) {
-    // SAFETY: the library is loaded, so dlsym finds its functions; this one has this type (ermfs.h).
-    let export: Export =
-        unsafe { std::mem::transmute::<*mut c_void, Export>(library_symbol(c"ermfs_export_memfd")) };
-    let name = path("packed");
-    let take = |flags| {
-        // SAFETY: a NUL-terminated path; the descriptor is new and ours.
-        unsafe { File::from_raw_fd(export(name.as_ptr(), flags)) }
-    };
+/// What `ermfs_export_memfd` gives.
+pub(crate) fn take_export(name: &str, flags: i32) -> File {
+    // SAFETY: the library is loaded, so dlsym finds its functions; this one has this type (ermfs.h). The path ends with NUL,
+    // and the descriptor is new and ours.
+    unsafe {
+        let export = std::mem::transmute::<*mut c_void, Export>(library_symbol(c"ermfs_export_memfd"));
+        File::from_raw_fd(export(path(name).as_ptr(), flags))
+    }
+}
+
+fn export_lines(table: &mut Table, bare: &Bare, members: &[Vec<u8>]) {
+    let take = |flags| take_export("packed", flags);
     let mut room = vec![0u8; BLOCK];
     table.pair(
         "export of the packed file",
@@ -258,10 +261,10 @@ fn export_lines(abi: &Abi, table: &mut Table, bare: &Bare, members: &[Vec<u8>]) 
     table.single("second sealed export of the same file", "us", 10.0, || {
         nanoseconds(1, || drop(take(1))) / 1e3
     });
-    drop((first, abi));
+    drop(first);
 }
 
-fn library_symbol(name: &std::ffi::CStr) -> *mut c_void {
+pub(crate) fn library_symbol(name: &std::ffi::CStr) -> *mut c_void {
     let library =
         path(ermfs_ffi_tests::abi::library().expect("loaded before").to_str().expect("a path of text"));
     // SAFETY: NUL-terminated strings; the library is loaded already and never unloaded.

@@ -158,6 +158,12 @@ impl Table {
         );
     }
 
+    /// Writes a line of one figure that can be had once in a process.
+    pub(crate) fn once(&mut self, what: &str, unit: &str, most: f64, value: f64) {
+        let target = format!("{} {unit}", figure(most));
+        self.line(what, &format!("{} {unit}", figure(value)), "", "", "once", &target, value <= most);
+    }
+
     /// Writes a line of one figure that nothing is paired with.
     pub(crate) fn single(&mut self, what: &str, unit: &str, most: f64, mut ours: impl FnMut() -> f64) {
         let figures = (0..self.rounds).map(|_| ours()).collect();
@@ -185,6 +191,6 @@ fn figure(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
+        value => format!("{:.2}", value.max(0.0)),
     }
 }

@@ -8,7 +8,6 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ermfs_memory::{AllocError, Budget, Kind, Purpose};
 
@@ -68,6 +67,7 @@ pub(crate) struct Counters {
 /// free yet: at first at once, then for a millisecond each time.
 const YIELDS: usize = 64;
 const SLEEPS: usize = 32;
+const MILLISECOND: rustix::thread::Timespec = rustix::thread::Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
 /// One filesystem's resources. See the module's page.
 pub struct Space {
@@ -160,7 +160,8 @@ impl Space {
             }
             match turn {
                 ..YIELDS => std::thread::yield_now(),
-                _ => std::thread::sleep(Duration::from_millis(1)),
+                // A direct system call: an interruption is no failure, and leaves errno alone.
+                _ => drop(rustix::thread::nanosleep(&MILLISECOND)),
             }
             self.cache.shrink(u64::MAX);
             epoch::flush();

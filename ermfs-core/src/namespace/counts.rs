@@ -44,7 +44,9 @@ impl Counts {
 
     /// Whether nothing holds the inode any more: whoever reached it has to look again.
     pub(super) fn is_gone(&self) -> bool {
-        self.0.load(Acquire) == 0
+        // What was read of the inode before must not be read after.
+        fence(Acquire);
+        self.0.load(Relaxed) == 0
     }
 
     /// One more open, unless the inode is gone (`false`).
