@@ -15,8 +15,18 @@ mod header {
     use std::{env, fs, process};
 
     /// The order of the header.
-    const SOURCES: [&str; 9] =
-        ["filesystem", "files", "stream", "descriptors", "names", "metadata", "directory", "view", "export"];
+    const SOURCES: [&str; 10] = [
+        "filesystem",
+        "files",
+        "stream",
+        "descriptors",
+        "names",
+        "metadata",
+        "xattr",
+        "directory",
+        "view",
+        "export",
+    ];
 
     pub(super) fn check() {
         let capi = Path::new("ermfs-capi");

@@ -41,6 +41,7 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <time.h>
 #if !defined(__linux__) || !defined(__LP64__)
 #error "ERMFS is for 64-bit Linux"
@@ -713,6 +714,74 @@ int ermfs_utimensat(int dirfd, const char *path, const struct timespec *times, i
  * ermfs_utimensat of an open file. EACCES, EBADF, EINVAL, EPERM. Source: futimens(3).
  */
 int ermfs_futimens(int fd, const struct timespec *times);
+
+/**
+ * Copies the value of an extended attribute and answers its length in bytes; size 0 asks for the length only. EACCES,
+ * EFAULT, EINVAL (a namespace alone), ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOMEM, ENOTDIR, EOPNOTSUPP (neither user.,
+ * trusted. nor security.; security.capability), ERANGE (size too small; a name of 0 or more than 255 bytes).
+ * Source: getxattr(2).
+ */
+ssize_t ermfs_getxattr(const char *path, const char *name, void *value, size_t size);
+
+/**
+ * ermfs_getxattr of a symbolic link itself. Source: lgetxattr(2).
+ */
+ssize_t ermfs_lgetxattr(const char *path, const char *name, void *value, size_t size);
+
+/**
+ * ermfs_getxattr of an open file; EBADF, also for O_PATH. Source: fgetxattr(2).
+ */
+ssize_t ermfs_fgetxattr(int fd, const char *name, void *value, size_t size);
+
+/**
+ * Sets an extended attribute; flags: 0, XATTR_CREATE, XATTR_REPLACE. A value has at most 65,536 bytes. E2BIG, EACCES,
+ * EEXIST, EFAULT, EINVAL (unknown flags; a namespace alone), ELOOP, ENAMETOOLONG, ENODATA, ENOENT, ENOMEM, ENOSPC,
+ * ENOTDIR, EOPNOTSUPP (as ermfs_getxattr), EPERM, ERANGE (a name of 0 or more than 255 bytes). Source: setxattr(2).
+ */
+int ermfs_setxattr(const char *path, const char *name, const void *value, size_t size, int flags);
+
+/**
+ * ermfs_setxattr of a symbolic link itself. Source: lsetxattr(2).
+ */
+int ermfs_lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags);
+
+/**
+ * ermfs_setxattr of an open file; EBADF, also for O_PATH. Source: fsetxattr(2).
+ */
+int ermfs_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags);
+
+/**
+ * Copies the names of the extended attributes, a NUL after each, in no particular order, and answers how many bytes that
+ * is; size 0 asks for the number only. E2BIG (more than 65,536), EACCES, EFAULT, ELOOP, ENAMETOOLONG, ENOENT, ENOMEM,
+ * ENOTDIR, ERANGE (size too small). Source: listxattr(2).
+ */
+ssize_t ermfs_listxattr(const char *path, char *list, size_t size);
+
+/**
+ * ermfs_listxattr of a symbolic link itself. Source: llistxattr(2).
+ */
+ssize_t ermfs_llistxattr(const char *path, char *list, size_t size);
+
+/**
+ * ermfs_listxattr of an open file; EBADF, also for O_PATH. Source: flistxattr(2).
+ */
+ssize_t ermfs_flistxattr(int fd, char *list, size_t size);
+
+/**
+ * Removes an extended attribute. EACCES, EFAULT, EINVAL (a namespace alone), ELOOP, ENAMETOOLONG, ENODATA, ENOENT,
+ * ENOTDIR, EOPNOTSUPP (as ermfs_getxattr), EPERM, ERANGE (a name of 0 or more than 255 bytes). Source: removexattr(2).
+ */
+int ermfs_removexattr(const char *path, const char *name);
+
+/**
+ * ermfs_removexattr of a symbolic link itself. Source: lremovexattr(2).
+ */
+int ermfs_lremovexattr(const char *path, const char *name);
+
+/**
+ * ermfs_removexattr of an open file; EBADF, also for O_PATH. Source: fremovexattr(2).
+ */
+int ermfs_fremovexattr(int fd, const char *name);
 
 /**
  * Opens a stream of a directory's entries; ermfs_closedir ends it. EACCES, EFAULT, ELOOP, EMFILE, ENAMETOOLONG, ENOENT,

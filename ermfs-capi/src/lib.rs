@@ -20,3 +20,4 @@ pub mod metadata;
 pub mod names;
 pub mod stream;
 pub mod view;
+pub mod xattr;

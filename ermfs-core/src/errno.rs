@@ -53,6 +53,7 @@ errnos!(
     EMLINK,
     ENAMETOOLONG,
     ENFILE,
+    ENODATA,
     ENODEV,
     ENOENT,
     ENOEXEC,

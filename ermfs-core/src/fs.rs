@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 
 use crate::epoch;
 use crate::errno::{Errno, Result};
-use crate::namespace::{self, InodeKind, InodeRef, NameHasher};
+use crate::namespace::{self, Attributes, InodeKind, InodeRef, NameHasher};
 use crate::space::{Compress, Policy, Space};
 
 /// How names, descriptors and content are kept from disturbing one another.
@@ -138,6 +138,7 @@ pub(crate) struct Shared {
     directories: AtomicU64,
     /// Who holds it shared may rely on every directory's parent staying what it is; moving a directory takes it alone.
     topology: RwLock<()>,
+    attributes: Attributes,
 }
 
 impl Shared {
@@ -158,6 +159,10 @@ impl Shared {
 
     pub(crate) fn topology(&self) -> &RwLock<()> {
         &self.topology
+    }
+
+    pub(crate) fn attributes(&self) -> &Attributes {
+        &self.attributes
     }
 
     /// An inode number that was not given out before.
@@ -208,6 +213,7 @@ impl Fs {
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),
             topology: RwLock::new(()),
+            attributes: Attributes::new(),
         };
         let shared = Counted::try_new(shared).map_err(|(error, _)| error)?;
         let root = namespace::make_root(&shared)?;

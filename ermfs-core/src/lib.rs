@@ -25,5 +25,8 @@ pub use content::{Content, FileInfo, Form, MAX_FILE_SIZE, Sink, Source, View};
 pub use errno::{Errno, Result};
 pub use export::ExportFlags;
 pub use fs::{Config, Fs, Mode, Statistics};
-pub use namespace::{At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet};
+pub use namespace::{
+    At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet, XATTR_SIZE_MAX,
+    XattrName, XattrSet,
+};
 pub use space::{Compress, Policy, Space};

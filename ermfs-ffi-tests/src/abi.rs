@@ -117,6 +117,18 @@ abi! {
         fchownat(c_int, *const c_char, uid_t, gid_t, c_int) -> c_int;
         utimensat(c_int, *const c_char, *const timespec, c_int) -> c_int;
         futimens(c_int, *const timespec) -> c_int;
+        getxattr(*const c_char, *const c_char, *mut libc::c_void, size_t) -> ssize_t;
+        setxattr(*const c_char, *const c_char, *const libc::c_void, size_t, c_int) -> c_int;
+        listxattr(*const c_char, *mut c_char, size_t) -> ssize_t;
+        removexattr(*const c_char, *const c_char) -> c_int;
+        lgetxattr(*const c_char, *const c_char, *mut libc::c_void, size_t) -> ssize_t;
+        lsetxattr(*const c_char, *const c_char, *const libc::c_void, size_t, c_int) -> c_int;
+        llistxattr(*const c_char, *mut c_char, size_t) -> ssize_t;
+        lremovexattr(*const c_char, *const c_char) -> c_int;
+        fgetxattr(c_int, *const c_char, *mut libc::c_void, size_t) -> ssize_t;
+        fsetxattr(c_int, *const c_char, *const libc::c_void, size_t, c_int) -> c_int;
+        flistxattr(c_int, *mut c_char, size_t) -> ssize_t;
+        fremovexattr(c_int, *const c_char) -> c_int;
         opendir(*const c_char) -> *mut DIR;
         fdopendir(c_int) -> *mut DIR;
         readdir(*mut DIR) -> *mut dirent;
@@ -137,11 +149,13 @@ abi! {
 mod libc_functions {
     pub(super) use libc::{
         access, chdir, chmod, chown, close, closedir, copy_file_range, creat, dirfd, dup, dup2, dup3,
-        faccessat, fallocate, fchdir, fchmod, fchown, fchownat, fcntl, fdatasync, fdopendir, fstat, fstatat,
-        fstatvfs, fsync, ftruncate, futimens, getcwd, lchown, link, linkat, lseek, lstat, mkdir, mkdirat,
-        open, openat, opendir, posix_fadvise, pread, preadv, pwrite, pwritev, read, readdir, readlink,
-        readlinkat, readv, realpath, rename, renameat, renameat2, rewinddir, rmdir, seekdir, stat, statvfs,
-        symlink, symlinkat, telldir, truncate, umask, unlink, unlinkat, utimensat, write, writev,
+        faccessat, fallocate, fchdir, fchmod, fchown, fchownat, fcntl, fdatasync, fdopendir, fgetxattr,
+        flistxattr, fremovexattr, fsetxattr, fstat, fstatat, fstatvfs, fsync, ftruncate, futimens, getcwd,
+        getxattr, lchown, lgetxattr, link, linkat, listxattr, llistxattr, lremovexattr, lseek, lsetxattr,
+        lstat, mkdir, mkdirat, open, openat, opendir, posix_fadvise, pread, preadv, pwrite, pwritev, read,
+        readdir, readlink, readlinkat, readv, realpath, removexattr, rename, renameat, renameat2, rewinddir,
+        rmdir, seekdir, setxattr, stat, statvfs, symlink, symlinkat, telldir, truncate, umask, unlink,
+        unlinkat, utimensat, write, writev,
     };
     use libc::{c_char, c_int, mode_t};
 

@@ -39,6 +39,8 @@ pub(super) const LINKABLE: u32 = 1;
 const QUEUED: u32 = 2;
 /// The inode was freed but for its shell. Set once, by `free`, which leaves the shell to the `Queued` if it finds `QUEUED`.
 const GONE: u32 = 4;
+/// The inode has extended attributes. Changes under their lock.
+pub(super) const ATTRIBUTES: u32 = 8;
 
 /// A file, directory or symbolic link: identity, metadata, content. All methods may be called from any thread.
 pub struct Inode {
@@ -445,6 +447,9 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
                     next = held.counts.close().then_some(parent);
                 }
             }
+        }
+        if it.has_attributes() {
+            it.shared.attributes().forget(it.ino, it.shared.space());
         }
         it.shared.count_of(it.kind()).fetch_sub(1, Relaxed);
         let waits = it.flags.fetch_or(GONE, AcqRel) & QUEUED != 0;

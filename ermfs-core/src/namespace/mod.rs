@@ -4,8 +4,9 @@
 //! included, without permission checks, which are not made here. Every change of names is one step
 //! to all who look: a rename over a file never leaves a moment in which the name is missing. A call
 //! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked`,
-//! behind the trait in `entries`) and the charge of both. Never: an allocation on a look-up, a full
-//! path kept anywhere, a call into descriptors.
+//! behind the trait in `entries`), the extended attributes (`attributes`, whose rules are in `xattr`)
+//! and the charge of all three. Never: an allocation on a look-up, a full path kept anywhere, a call
+//! into descriptors.
 //!
 //! A walk pins the epoch once and takes each directory's lock, shared, for one look-up; it counts
 //! a reference of the inode at its end only. If that inode has just been given up, the name stands
@@ -14,6 +15,7 @@
 //! Lock order: topology (`rename`), then directories, nearer to the root first, at the same depth
 //! the smaller inode number first.
 
+mod attributes;
 mod counts;
 mod create;
 mod entries;
@@ -28,11 +30,14 @@ mod rename;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod xattr;
 
 use std::sync::Arc;
 
 use ermfs_memory::Counted;
 
+pub(crate) use attributes::Attributes;
+pub use attributes::XattrSet;
 pub use create::OpenHow;
 pub(crate) use inode::Queued;
 pub use inode::{Inode, InodeRef};
@@ -40,6 +45,7 @@ pub use list::DirEntry;
 pub use metadata::{InodeKind, Metadata, TimeSet};
 pub(crate) use name::NameHasher;
 pub use rename::RenameFlags;
+pub use xattr::{XATTR_SIZE_MAX, XattrName};
 
 use crate::errno::Result;
 use crate::fs::{Fs, Shared};

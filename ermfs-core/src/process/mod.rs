@@ -39,6 +39,7 @@ pub use calls::names::{
     chdir, faccessat, fchdir, getcwd, linkat, mkdirat, readlinkat, realpath, renameat2, symlinkat, unlinkat,
 };
 pub use calls::space::{copy_file_range, fallocate, fdatasync, fsync, ftruncate, posix_fadvise, truncate};
+pub use calls::xattr::{XattrOf, getxattr, listxattr, removexattr, setxattr, xattr_flags};
 pub use fd_table::FIRST_FD;
 pub use filesystems::default_fs;
 pub use open_file::{MAX_TRANSFER, OpenFile};

@@ -338,6 +338,24 @@ fn stream(make: &mut Generator<'_>) -> Op {
     }
 }
 
+fn attribute(make: &mut Generator<'_>) -> Op {
+    let null = make.random.percent(2);
+    let (name, value, nofollow) = (make.attribute_name(), make.attribute_value(), make.random.percent(40));
+    let size = make.random.pick(&[0, 0, 1, 5, 20, 300, 300, 65536, 70000]);
+    let flags = make.random.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, -1]);
+    let by_path = make.limits.working_directory && make.random.percent(55);
+    match (make.random.below(8), by_path) {
+        (0..=3, true) => Op::Setxattr { path: make.path(), nofollow, name, value, flags },
+        (0..=3, false) => Op::Fsetxattr { fd: make.fd(), name, value, flags },
+        (4, true) => Op::Getxattr { path: make.path(), nofollow, name, size, null },
+        (4, false) => Op::Fgetxattr { fd: make.fd(), name, size, null },
+        (5, true) => Op::Listxattr { path: make.path(), nofollow, size, null },
+        (5, false) => Op::Flistxattr { fd: make.fd(), size, null },
+        (_, true) => Op::Removexattr { path: make.path(), nofollow, name },
+        (_, false) => Op::Fremovexattr { fd: make.fd(), name },
+    }
+}
+
 fn statvfs(make: &mut Generator<'_>) -> Op {
     if make.limits.working_directory && make.random.percent(50) {
         return Op::Statvfs { path: make.path() };
@@ -374,6 +392,7 @@ const CALLS: &[(u32, Make)] = &[
     (15, chown),
     (20, utimens),
     (45, stream),
+    (55, attribute),
     (3, statvfs),
 ];
 

@@ -12,6 +12,7 @@
 //! that is too long, counts above SSIZE_MAX, unknown flags beside AT_EMPTY_PATH, sticky modes that others may write to.
 
 mod answer;
+mod attributes;
 mod field;
 mod generate;
 mod model;

@@ -135,6 +135,15 @@ operations! {
     Fchown "fchown" { fd: Fd, uid: i64, gid: i64 }
     Utimens "utimensat" { at: At, path: Text, times: Times, flags: AtFlags }
     Futimens "futimens" { fd: Fd, times: Times }
+    /// `nofollow`: the l- form.
+    Getxattr "getxattr" { path: Text, nofollow: bool, name: Text, size: i64, null: bool }
+    Fgetxattr "fgetxattr" { fd: Fd, name: Text, size: i64, null: bool }
+    Setxattr "setxattr" { path: Text, nofollow: bool, name: Text, value: Data, flags: i64 }
+    Fsetxattr "fsetxattr" { fd: Fd, name: Text, value: Data, flags: i64 }
+    Listxattr "listxattr" { path: Text, nofollow: bool, size: i64, null: bool }
+    Flistxattr "flistxattr" { fd: Fd, size: i64, null: bool }
+    Removexattr "removexattr" { path: Text, nofollow: bool, name: Text }
+    Fremovexattr "fremovexattr" { fd: Fd, name: Text }
     Opendir "opendir" { dir: Dir, path: Text }
     Fdopendir "fdopendir" { dir: Dir, fd: Fd }
     Readdir "readdir" { dir: Dir, count: i64 }

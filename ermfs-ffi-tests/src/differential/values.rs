@@ -327,6 +327,44 @@ impl<'a> Generator<'a> {
         if self.random.percent(15) { Times(None) } else { Times(Some(pair)) }
     }
 
+    /// The name of an extended attribute. In a user namespace the kernel's superuser is none to `trusted.`.
+    pub(super) fn attribute_name(&mut self) -> Text {
+        const USER: &[&[u8]] = &[b"user.a", b"user.b", b"user.A", b"user.a.b"];
+        const ROOT: &[&[u8]] = &[b"trusted.a", b"trusted.b", b"security.a"];
+        const ODD: &[&[u8]] = &[
+            b"",
+            b"user.",
+            b"security.",
+            b"user",
+            b"a",
+            b"system.a",
+            b"User.a",
+            b".user.a",
+            &[b'n'; 255],
+            &[b'n'; 256],
+        ];
+        match self.random.below(20) {
+            0 => Text(Some(self.random.pick(ODD).to_vec())),
+            1 if self.random.percent(10) => Text(None),
+            1 | 2 => Text(Some([b"user.".as_slice(), &[b'n'; 250]].concat())),
+            3 if self.random.percent(30) => Text(Some([b"user.".as_slice(), &[b'n'; 251]].concat())),
+            4 if !self.limits.own_ids_only && self.random.percent(20) => Text(Some(b"trusted.".to_vec())),
+            3..=7 if !self.limits.own_ids_only => Text(Some(self.random.pick(ROOT).to_vec())),
+            _ => Text(Some(self.random.pick(USER).to_vec())),
+        }
+    }
+
+    /// The value of an extended attribute.
+    pub(super) fn attribute_value(&mut self) -> Data {
+        let len = self.random.pick(&[0, 1, 1, 4, 5, 5, 20, 300, 65536, 65537]);
+        let pattern = match self.random.below(40) {
+            0 => Pattern::Null,
+            1 => Pattern::Zeros,
+            _ => Pattern::Words(self.random.below(8) as u8),
+        };
+        Data { pattern, len }
+    }
+
     pub(super) fn dir(&mut self) -> Dir {
         Dir(self.random.below(STREAMS as usize) as u8)
     }

@@ -120,6 +120,7 @@ impl World {
             text.push_str(&format!(" at={} {}", position.value, errno_name(position.errno)));
             text.push_str(&self.bytes_of(number, status.st_size));
         }
+        text.push_str(&self.attributes_text(number));
         text
     }
 
@@ -129,7 +130,8 @@ impl World {
             return format!(" WRONG: open {}", errno_name(reply.errno));
         }
         let opened = reply.value as c_int;
-        let text = self.bytes_of(opened, size);
+        let mut text = self.bytes_of(opened, size);
+        text.push_str(&self.attributes_text(opened));
         call!(self, close(opened));
         text
     }

@@ -50,14 +50,14 @@ pub(super) struct World {
 }
 
 /// A path argument, alive for a call.
-struct Argument(Option<CString>);
+pub(super) struct Argument(Option<CString>);
 
 impl Argument {
-    fn new(text: &Text) -> Argument {
+    pub(super) fn new(text: &Text) -> Argument {
         Argument(text.0.as_ref().map(|bytes| CString::new(bytes.as_slice()).unwrap_or_default()))
     }
 
-    fn pointer(&self) -> *const c_char {
+    pub(super) fn pointer(&self) -> *const c_char {
         self.0.as_ref().map_or(std::ptr::null(), |path| path.as_ptr())
     }
 }
@@ -203,6 +203,14 @@ impl World {
             | Op::Getcwd { .. }
             | Op::Realpath { .. }
             | Op::Umask { .. } => self.process_call(op),
+            Op::Getxattr { .. }
+            | Op::Fgetxattr { .. }
+            | Op::Setxattr { .. }
+            | Op::Fsetxattr { .. }
+            | Op::Listxattr { .. }
+            | Op::Flistxattr { .. }
+            | Op::Removexattr { .. }
+            | Op::Fremovexattr { .. } => self.attribute_call(op),
             _ => self.metadata_call(op),
         }
     }

@@ -1,5 +1,6 @@
 //! Tests of the namespace as a whole.
 
+mod attributes;
 mod concurrent;
 mod limits;
 mod listing;

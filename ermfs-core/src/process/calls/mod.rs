@@ -16,6 +16,7 @@ pub(super) mod names;
 pub(super) mod space;
 #[cfg(test)]
 mod tests;
+pub(super) mod xattr;
 
 use ermfs_memory::Counted;
 
