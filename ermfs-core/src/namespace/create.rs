@@ -193,7 +193,7 @@ fn create_once(at: At<'_>, path: &[u8], how: &OpenHow, room: &Room<'_>) -> Resul
     loop {
         let parent = walk.parent(start, path)?;
         let name = match parent.last {
-            Last::Name(name) if !parent.slashes => walk.name(name)?,
+            Last::Name(name) if !parent.slashes => walk.name(parent.dir, name)?,
             Last::Root | Last::Dot | Last::DotDot if how.exclusive => return Err(Errno::EEXIST),
             _ => return Err(Errno::EISDIR),
         };
@@ -240,7 +240,7 @@ fn new_name<'g>(
     if parent.slashes && !directory || !parent.dir.get().is_linked() {
         return Err(Errno::ENOENT);
     }
-    Ok((parent.dir, walk.name(name)?))
+    Ok((parent.dir, walk.name(parent.dir, name)?))
 }
 
 /// Makes an inode by `make` and enters it.

@@ -29,7 +29,7 @@ impl Fs {
             let found = walk.find(parent.dir, name)?.ok_or(Errno::ENOENT)?;
             return Err(if found.is_directory() { Errno::EISDIR } else { Errno::ENOTDIR });
         }
-        let name = walk.name(name)?;
+        let name = walk.name(parent.dir, name)?;
         // Freed, if it was the last hold, when the directory is no longer locked.
         let _doomed = directory_of(parent.dir)?.entries.remove(name, at.fs.space(), &guard, |child| {
             if child.is_directory() {
@@ -55,7 +55,7 @@ impl Fs {
             Last::Root => return Err(Errno::EBUSY),
             Last::Dot => return Err(Errno::EINVAL),
             Last::DotDot => return Err(Errno::ENOTEMPTY),
-            Last::Name(name) => walk.name(name)?,
+            Last::Name(name) => walk.name(parent.dir, name)?,
         };
         let directory = directory_of(parent.dir)?;
         let _doomed = directory.entries.remove(name, at.fs.space(), &guard, |child| {

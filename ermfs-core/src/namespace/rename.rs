@@ -131,13 +131,17 @@ impl<'g> Renaming<'g> {
             return Err(if self.flags.no_replace { Errno::EEXIST } else { Errno::EBUSY });
         };
         let walk = Walk::new(self.fs, self.guard);
-        let old_name = walk.name(old_name)?;
+        let old_name = walk.name(self.old.dir, old_name)?;
         let (from, to) = (directory_of(self.old.dir)?, directory_of(self.new.dir)?);
         if new_name.len() > super::name::NAME_MAX {
             // The source is looked up first.
             from.entries.lookup(old_name, self.guard).ok_or(Errno::ENOENT)?;
         }
-        let new_name = walk.name(new_name)?;
+        let new_name = walk.name(self.new.dir, new_name)?;
+        // A removed directory stays removed, and says so before anything is said about what would come into it.
+        if !self.new.dir.get().is_linked() {
+            return Err(Errno::ENOENT);
+        }
 
         let mut leftovers = Leftovers::default();
         let needed = Cell::new(None);

@@ -87,15 +87,15 @@ impl<'g> Walk<'g> {
     #[inline]
     pub(super) fn find(&self, dir: Reached<'g>, name: &[u8]) -> Result<Option<Reached<'g>>> {
         let entries = &directory_of(dir)?.entries;
-        // In a removed directory there is nothing, whatever it would be called.
-        let name =
-            self.name(name).map_err(|error| if dir.get().is_linked() { error } else { Errno::ENOENT })?;
-        Ok(entries.lookup(name, self.guard))
+        Ok(entries.lookup(self.name(dir, name)?, self.guard))
     }
 
+    /// A component as a name in `dir`. In a removed directory there is nothing, whatever it would be called, so that is
+    /// told before that the name is too long.
     #[inline]
-    pub(super) fn name<'n>(&self, name: &'n [u8]) -> Result<Name<'n>> {
-        self.fs.shared().hasher().name(name)
+    pub(super) fn name<'n>(&self, dir: Reached<'_>, name: &'n [u8]) -> Result<Name<'n>> {
+        let name = self.fs.shared().hasher().name(name);
+        name.map_err(|error| if dir.get().is_linked() { error } else { Errno::ENOENT })
     }
 
     /// Everything of a path but its last component. `path` is not empty.

@@ -110,8 +110,9 @@ impl World {
             At::Of(fd) => {
                 let absolute = path.0.as_ref().is_some_and(|path| path.first() == Some(&b'/'));
                 let number = self.number(fd);
-                let closed = number < self.root || number == self.root + NEVER_OPEN;
-                Some(if absolute && closed { self.root } else { number })
+                // Two slots may hold one number, which is closed through either.
+                let closed = || call!(self, fcntl(number, libc::F_GETFD)).value < 0;
+                Some(if absolute && closed() { self.root } else { number })
             }
         }
     }
