@@ -9,6 +9,8 @@ use super::world::{World, call};
 use libc::c_int;
 use std::ffi::CString;
 
+/// What is answered for a position that does not contradict the bytes.
+pub(super) const FITTING: &str = "an answer that fits the bytes";
 /// Where the generator's offsets lie; contents between them are holes unless a file grew by appending.
 const ANCHORS: &[i64] = &[1 << 32, 1 << 62, i64::MAX];
 /// The first bytes of a file that are always looked at.
@@ -76,14 +78,15 @@ impl World {
         }
         let reply = call!(self, lseek(fd, off, whence));
         let seeks_data = matches!(whence, libc::SEEK_DATA | libc::SEEK_HOLE);
-        let judged = reply.value >= 0 || reply.errno == libc::ENXIO;
+        // Near the largest offset a tmpfs answers with one that has overflowed.
+        let judged = reply.value != -1 || reply.errno == libc::ENXIO;
         if !seeks_data || !judged || !known || off < 0 || off >= status.st_size {
             return reply_text(&reply);
         }
         // A file opened for writing alone cannot be looked at.
         let verdict = match self.judge(fd, off, whence, reply.value, status.st_size) {
             Err(text) => format!("WRONG ({}, {}): {text}", reply.value, errno_name(reply.errno)),
-            Ok(()) => "an answer that fits the bytes".into(),
+            Ok(()) => FITTING.into(),
         };
         // Both sides go on from one position.
         call!(self, lseek(fd, off, libc::SEEK_SET));
