@@ -20,9 +20,9 @@
  * dirfd means the default filesystem, made at its first use, and its working directory. An absolute path starts at the root
  * of the dirfd's filesystem. rename and link across filesystems give EXDEV.
  *
- * Ownership: new files belong to the process's effective user and group. Permission bits are kept and shown, and in this
- * version not yet enforced: EACCES for want of permission, which the functions below name, does not happen. The umask
- * starts as 022.
+ * Ownership: new files belong to the process's effective user and group, and permission bits are enforced for these and
+ * for the supplementary groups as the kernel would; user 0 passes all checks. The ids are those that the process had when
+ * the filesystem was made, and are read again by ermfs_refresh_credentials. The umask starts as 022.
  */
 
 
@@ -523,6 +523,19 @@ int ermfs_mkdir(const char *path, mode_t mode);
 int ermfs_mkdirat(int dirfd, const char *path, mode_t mode);
 
 /**
+ * Makes a regular file (S_IFREG, or no kind) or a special node (S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK; dev counts for the
+ * last two) with mode & ~umask. A special node is a name: to open it gives ENXIO. EACCES, EEXIST, EFAULT, EINVAL
+ * (another kind), ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM (a directory; a device, unless the
+ * process is root). Source: mknod(2).
+ */
+int ermfs_mknod(const char *path, mode_t mode, dev_t dev);
+
+/**
+ * ermfs_mknod relative to a directory; EBADF also. Source: mknodat(2).
+ */
+int ermfs_mknodat(int dirfd, const char *path, mode_t mode, dev_t dev);
+
+/**
  * Removes an empty directory. EACCES, EBUSY, EFAULT, EINVAL (the last part is "."), ELOOP, ENAMETOOLONG, ENOENT,
  * ENOTDIR, ENOTEMPTY, EPERM. Source: rmdir(2).
  */
@@ -702,6 +715,13 @@ int ermfs_fchown(int fd, uid_t owner, gid_t group);
  * Source: fchownat(2).
  */
 int ermfs_fchownat(int dirfd, const char *path, uid_t owner, gid_t group, int flags);
+
+/**
+ * Reads the process's effective and real ids again: permissions are judged by them, and new files belong to them, in all
+ * its filesystems. Without it a filesystem goes by the ids that the process had when it was made. ENOMEM. Not a POSIX
+ * function; see credentials(7).
+ */
+int ermfs_refresh_credentials(void);
 
 /**
  * Sets the times of last access (times[0]) and last change (times[1]), in seconds and nanoseconds; NULL, UTIME_NOW

@@ -82,22 +82,22 @@ impl File {
     /// Sets the permission bits. Source: `fchmod(2)`.
     ///
     /// # Errors
-    /// `EBADF` for a file opened with `O_PATH`, `EIO`.
+    /// `EBADF` for a file opened with `O_PATH`, `EPERM` for who is not the owner, `EIO`.
     pub fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         let _operation = self.operation()?;
         self.open.usable().map_err(os)?;
-        self.open.inode().chmod(permissions.mode());
-        Ok(())
+        self.open.inode().chmod(permissions.mode(), self.open.fs().credentials()).map_err(os)
     }
 
     /// Sets the times of last access and change; `None` leaves one. Source: `futimens(3)`.
     ///
     /// # Errors
-    /// `EBADF` for a file opened with `O_PATH`, `EIO`.
+    /// `EBADF` for a file opened with `O_PATH`, `EPERM` for who is not the owner, `EIO`.
     pub fn set_times(&self, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> io::Result<()> {
         let (accessed, modified) = (time_set(accessed)?, time_set(modified)?);
         let _operation = self.operation()?;
-        self.open.usable().and_then(|()| self.open.inode().set_times(accessed, modified)).map_err(os)
+        let who = self.open.fs().credentials();
+        self.open.usable().and_then(|()| self.open.inode().set_times(accessed, modified, who)).map_err(os)
     }
 
     /// Sets the size in bytes: what lies beyond is gone, what is new reads as zeros and takes no memory. The offset

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ermfs_core::process::{OpenFile, Operation};
-use ermfs_core::{At, Config, ExportFlags, Fs as Engine, InodeRef, RenameFlags, Statistics};
+use ermfs_core::{At, Config, Credentials, ExportFlags, Fs as Engine, InodeRef, RenameFlags, Statistics};
 
 use crate::builder::Builder;
 use crate::dir::ReadDir;
@@ -80,18 +80,19 @@ impl Fs {
         call(self.start(), path).map_err(os)
     }
 
-    /// Runs one call on the inode that a path names.
+    /// Runs one call on the inode that a path names, for who walked the path.
     fn with_inode<R>(
         &self,
         path: &Path,
         follow: bool,
-        call: impl FnOnce(&InodeRef) -> ermfs_core::Result<R>,
+        call: impl FnOnce(&InodeRef, &Credentials) -> ermfs_core::Result<R>,
     ) -> io::Result<R> {
-        self.at(path, |at, path| call(&Engine::lookup(at, path, follow)?))
+        self.at(path, |at, path| call(&Engine::lookup(at, path, follow)?, at.who))
     }
 
     fn start(&self) -> At<'_> {
-        At { fs: &self.tree.engine, dir: &self.tree.root }
+        let engine = &self.tree.engine;
+        At { fs: engine, dir: &self.tree.root, who: engine.credentials() }
     }
 
     // ---- files
@@ -276,7 +277,7 @@ impl Fs {
     /// # Errors
     /// Those of the path.
     pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
-        self.with_inode(path.as_ref(), true, |inode| {
+        self.with_inode(path.as_ref(), true, |inode, _| {
             Ok(Metadata::new(inode.stat(), self.tree.engine.device()))
         })
     }
@@ -286,7 +287,7 @@ impl Fs {
     /// # Errors
     /// Those of the path.
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
-        self.with_inode(path.as_ref(), false, |inode| {
+        self.with_inode(path.as_ref(), false, |inode, _| {
             Ok(Metadata::new(inode.stat(), self.tree.engine.device()))
         })
     }
@@ -306,19 +307,42 @@ impl Fs {
     /// Sets the permission bits, links followed. Source: `chmod(2)`.
     ///
     /// # Errors
-    /// Those of the path.
+    /// `EPERM` for who is not the owner; those of the path.
     pub fn set_permissions(&self, path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
-        self.with_inode(path.as_ref(), true, |inode| {
-            inode.chmod(permissions.mode());
-            Ok(())
-        })
+        self.with_inode(path.as_ref(), true, |inode, who| inode.chmod(permissions.mode(), who))
+    }
+
+    /// Sets owner and group, links followed; `None` leaves one. Source: `chown(2)`.
+    ///
+    /// # Errors
+    /// `EPERM`: only the superuser gives files away, an owner may choose among its groups; those of the path.
+    pub fn chown(&self, path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        self.with_inode(path.as_ref(), true, |inode, who| inode.chown(uid, gid, who))
+    }
+
+    /// As [`Fs::chown`], of a symbolic link itself. Source: `lchown(2)`.
+    ///
+    /// # Errors
+    /// As [`Fs::chown`].
+    pub fn lchown(&self, path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        self.with_inode(path.as_ref(), false, |inode, who| inode.chown(uid, gid, who))
+    }
+
+    /// Makes a regular file, fifo, socket or device node, as the kind in `mode` says, of exactly these permission bits. All
+    /// but regular files are names only: to open one is `ENXIO`. Source: `mknod(2)`.
+    ///
+    /// # Errors
+    /// `EEXIST`; `EPERM` for a directory, or for a device without privilege; `EINVAL` for another kind; `ENOSPC`; `ENOMEM`;
+    /// those of the path.
+    pub fn mknod(&self, path: impl AsRef<Path>, mode: u32, device: u64) -> io::Result<()> {
+        self.at(path.as_ref(), |at, path| Engine::mknod(at, path, mode, device))
     }
 
     /// Sets the times of last access and change, links followed; `None` leaves one. Times outside 1677 to 2262 become
     /// the nearest inside. Source: `utimensat(2)`.
     ///
     /// # Errors
-    /// Those of the path.
+    /// `EPERM` for who is not the owner; those of the path.
     pub fn set_times(
         &self,
         path: impl AsRef<Path>,
@@ -326,7 +350,7 @@ impl Fs {
         modified: Option<SystemTime>,
     ) -> io::Result<()> {
         let (accessed, modified) = (time_set(accessed)?, time_set(modified)?);
-        self.with_inode(path.as_ref(), true, |inode| inode.set_times(accessed, modified))
+        self.with_inode(path.as_ref(), true, |inode, who| inode.set_times(accessed, modified, who))
     }
 
     // ---- kernel descriptors

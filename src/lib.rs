@@ -90,11 +90,16 @@
 //! Everything is [`Send`] and [`Sync`], and one call is one step for all others: reads see no part of a write within a
 //! block, appends do not overlap, a rename has no in-between. After `fork` the child has a private copy of everything.
 //!
+//! # Users
+//!
+//! Permission bits bind the process as they would on the kernel's filesystems: by its effective ids as they were when the
+//! [`Fs`] was made, or when [`refresh_credentials`] was called last. User 0 passes all checks.
+//!
 //! # What it is not for
 //!
 //! Nothing here outlives the process. Two processes share a file only through an exported descriptor, and mapping a
-//! live file is mapping a copy of it. Programs that open paths by themselves do not see an [`Fs`]. Modes are kept but
-//! not enforced yet. The README says more.
+//! live file is mapping a copy of it. Programs that open paths by themselves do not see an [`Fs`]. The README says
+//! more.
 
 mod buffers;
 mod builder;
@@ -116,6 +121,14 @@ pub use fs::Fs;
 pub use metadata::{FileType, Metadata};
 pub use open_options::OpenOptions;
 pub use view::View;
+
+/// Reads the process's ids again, by which permissions are judged and to which new files belong, for all filesystems.
+///
+/// # Errors
+/// `ENOMEM`; nothing has changed then.
+pub fn refresh_credentials() -> std::io::Result<()> {
+    ermfs_core::process::refresh_credentials().map_err(error::os)
+}
 
 /// The examples of the README, which are to work as they stand there.
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use ermfs_core::{Errno, InodeKind, TimeSet};
 
 use crate::error::os;
 
-/// What an entry is: a regular file, a directory or a symbolic link. There is nothing else.
+/// What an entry is. Beside the methods of [`std::fs::FileType`] it has those of [`std::os::unix::fs::FileTypeExt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileType {
     kind: InodeKind,
@@ -33,6 +33,26 @@ impl FileType {
     /// Whether it is a symbolic link.
     pub fn is_symlink(&self) -> bool {
         self.kind == InodeKind::Symlink
+    }
+
+    /// Whether it is a named pipe.
+    pub fn is_fifo(&self) -> bool {
+        self.kind == InodeKind::Fifo
+    }
+
+    /// Whether it is a socket.
+    pub fn is_socket(&self) -> bool {
+        self.kind == InodeKind::Socket
+    }
+
+    /// Whether it is a character device.
+    pub fn is_char_device(&self) -> bool {
+        self.kind == InodeKind::CharDevice
+    }
+
+    /// Whether it is a block device.
+    pub fn is_block_device(&self) -> bool {
+        self.kind == InodeKind::BlockDevice
     }
 }
 
@@ -98,6 +118,11 @@ impl Metadata {
     /// The filesystem's number (`st_dev`), different for each in the process.
     pub fn dev(&self) -> u64 {
         self.device
+    }
+
+    /// A device node's number (`st_rdev`), else 0.
+    pub fn rdev(&self) -> u64 {
+        self.stat.rdev
     }
 
     /// The file's number, never used again while the filesystem lives.

@@ -39,7 +39,7 @@ pub(crate) fn copy(fs: &Fs, from: &Path, to: &Path) -> io::Result<u64> {
     target.set_len(0)?;
     let (mut read, mut written) = (0, 0);
     while from.copy_range_to(Some(&mut read), to, Some(&mut written), MAX_TRANSFER).map_err(os)? > 0 {}
-    to.inode().chmod(mode);
+    to.inode().chmod(mode, to.fs().credentials()).map_err(os)?;
     Ok(written as u64)
 }
 
@@ -75,12 +75,12 @@ pub(crate) fn remove_dir_all(fs: &Fs, path: &Path) -> io::Result<()> {
     fs.at(path, |at, path| {
         let top = Engine::lookup(at, path, false)?;
         match top.kind() {
-            InodeKind::Symlink => Engine::unlink(at, path),
-            InodeKind::File => Err(Errno::ENOTDIR),
             InodeKind::Directory => {
                 empty(at, top)?;
                 Engine::rmdir(at, path)
             }
+            InodeKind::Symlink => Engine::unlink(at, path),
+            _ => Err(Errno::ENOTDIR),
         }
     })
 }
@@ -91,11 +91,11 @@ fn empty(at: At<'_>, top: InodeRef) -> Result<()> {
     let mut way: Vec<(InodeRef, Vec<u8>)> = vec![(top, Vec::new())];
     while let Some((directory, name)) = way.last() {
         gate::breathe();
-        let here = At { fs: at.fs, dir: directory };
+        let here = At { dir: directory, ..at };
         let entries = some_entries(here)?;
         if entries.is_empty() {
             let [.., (parent, _), _] = way.as_slice() else { break };
-            gone(Engine::rmdir(At { fs: at.fs, dir: parent }, name))?;
+            gone(Engine::rmdir(At { dir: parent, ..at }, name))?;
             way.pop();
             continue;
         }
@@ -103,7 +103,7 @@ fn empty(at: At<'_>, top: InodeRef) -> Result<()> {
         for (kind, name) in entries {
             let removed = match kind {
                 InodeKind::Directory => Engine::rmdir(here, &name),
-                InodeKind::File | InodeKind::Symlink => Engine::unlink(here, &name),
+                _ => Engine::unlink(here, &name),
             };
             if removed == Err(Errno::ENOTEMPTY) {
                 match Engine::lookup(here, &name, false) {
@@ -170,9 +170,9 @@ pub(crate) fn canonicalize(fs: &Fs, path: &Path) -> io::Result<PathBuf> {
             let name_at = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
             let (parent, name) = path.split_at(name_at);
             if !parent.is_empty() {
-                dir = Engine::lookup(At { fs: at.fs, dir: &dir }, parent, true)?;
+                dir = Engine::lookup(At { dir: &dir, ..at }, parent, true)?;
             }
-            let last = Engine::lookup(At { fs: at.fs, dir: &dir }, name, false)?;
+            let last = Engine::lookup(At { dir: &dir, ..at }, name, false)?;
             match last.symlink_target() {
                 Some(target) => path = copied(target)?,
                 None => return joined(at.fs.path_of(&dir)?, name),

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_long};
 use core::mem::offset_of;
 use core::ptr;
 
-use ermfs_core::{DirEntry, InodeKind, Result, process};
+use ermfs_core::{DirEntry, Result, process};
 use libc::dirent;
 
 use crate::boundary::{borrow, boundary, c_path, hand_out, take_back};
@@ -117,9 +117,5 @@ fn fill_entry(to: &mut dirent, entry: &DirEntry<'_>) {
     to.d_ino = entry.ino;
     to.d_off = entry.next_cookie as libc::off_t;
     to.d_reclen = (offset_of!(dirent, d_name) + len + 1).next_multiple_of(8) as u16;
-    to.d_type = match entry.kind {
-        InodeKind::File => libc::DT_REG,
-        InodeKind::Directory => libc::DT_DIR,
-        InodeKind::Symlink => libc::DT_LNK,
-    };
+    to.d_type = entry.kind.entry_type();
 }

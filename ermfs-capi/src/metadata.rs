@@ -109,6 +109,14 @@ pub unsafe extern "C" fn ermfs_fchownat(
     boundary! { process::fchownat(dirfd, c_path!(path), owner, group, flags) }
 }
 
+/// Reads the process's effective and real ids again: permissions are judged by them, and new files belong to them, in all
+/// its filesystems. Without it a filesystem goes by the ids that the process had when it was made. ENOMEM. Not a POSIX
+/// function; see credentials(7).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_refresh_credentials() -> c_int {
+    boundary! { process::refresh_credentials() }
+}
+
 /// Sets the times of last access (times[0]) and last change (times[1]), in seconds and nanoseconds; NULL, UTIME_NOW
 /// and UTIME_OMIT as on Linux. EACCES, EBADF, EFAULT, EINVAL, ELOOP, ENAMETOOLONG,
 /// ENOENT, ENOTDIR, EPERM. Source: utimensat(2).

@@ -4,7 +4,7 @@ use core::ffi::{c_char, c_int, c_uint};
 use core::ptr;
 
 use ermfs_core::{Errno, Result, process};
-use libc::{mode_t, size_t, ssize_t};
+use libc::{dev_t, mode_t, size_t, ssize_t};
 
 use crate::boundary::{boundary, c_path, needed};
 
@@ -19,6 +19,21 @@ pub unsafe extern "C" fn ermfs_mkdir(path: *const c_char, mode: mode_t) -> c_int
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ermfs_mkdirat(dirfd: c_int, path: *const c_char, mode: mode_t) -> c_int {
     boundary! { process::mkdirat(dirfd, c_path!(path), mode) }
+}
+
+/// Makes a regular file (S_IFREG, or no kind) or a special node (S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK; dev counts for the
+/// last two) with mode & ~umask. A special node is a name: to open it gives ENXIO. EACCES, EEXIST, EFAULT, EINVAL
+/// (another kind), ELOOP, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC, ENOTDIR, EPERM (a directory; a device, unless the
+/// process is root). Source: mknod(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ermfs_mknod(path: *const c_char, mode: mode_t, dev: dev_t) -> c_int {
+    boundary! { process::mknodat(process::AT_FDCWD, c_path!(path), mode, dev) }
+}
+
+/// ermfs_mknod relative to a directory; EBADF also. Source: mknodat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ermfs_mknodat(dirfd: c_int, path: *const c_char, mode: mode_t, dev: dev_t) -> c_int {
+    boundary! { process::mknodat(dirfd, c_path!(path), mode, dev) }
 }
 
 /// Removes an empty directory. EACCES, EBUSY, EFAULT, EINVAL (the last part is "."), ELOOP, ENAMETOOLONG, ENOENT,

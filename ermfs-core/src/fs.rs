@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ermfs_memory::Counted;
 use parking_lot::RwLock;
 
+use crate::credentials::{self, Credentials};
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::namespace::{self, Attributes, InodeKind, InodeRef, NameHasher};
@@ -111,28 +112,29 @@ pub struct Statistics {
     pub errors: u64,
 }
 
-/// Whose files are made, and who may keep set-id bits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ids {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+/// What there is room for; `struct statvfs` in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The budget, in bytes.
+    pub total_bytes: u64,
+    /// What of it could be taken if nothing were kept for speed: inflated copies and sealed exports go when room is needed.
+    pub free_bytes: u64,
+    /// The same without the reserve, which only what shrinks or changes in place may use.
+    pub available_bytes: u64,
+    /// Inodes there are.
+    pub inodes: u64,
+    /// Inodes with names of ordinary length that `available_bytes` has room for.
+    pub free_inodes: u64,
 }
 
-impl Ids {
-    fn of_process() -> Ids {
-        Ids { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
-    }
-
-    pub(crate) fn is_superuser(self) -> bool {
-        self.uid == 0
-    }
-}
+/// What an inode with a name of ordinary length takes; turns free bytes into free inodes.
+const BYTES_PER_INODE: u64 = 256;
 
 /// What all inodes of a filesystem share and keep alive.
 pub(crate) struct Shared {
     space: Arc<Space>,
     hasher: NameHasher,
-    ids: Ids,
+    process: Arc<credentials::Holder>,
     next_ino: AtomicU64,
     files: AtomicU64,
     directories: AtomicU64,
@@ -152,9 +154,10 @@ impl Shared {
         &self.hasher
     }
 
+    /// Who the process is.
     #[inline]
-    pub(crate) fn ids(&self) -> Ids {
-        self.ids
+    pub(crate) fn process(&self) -> &credentials::Holder {
+        &self.process
     }
 
     pub(crate) fn topology(&self) -> &RwLock<()> {
@@ -174,7 +177,7 @@ impl Shared {
     pub(crate) fn count_of(&self, kind: InodeKind) -> &AtomicU64 {
         match kind {
             InodeKind::Directory => &self.directories,
-            InodeKind::File | InodeKind::Symlink => &self.files,
+            _ => &self.files,
         }
     }
 }
@@ -208,7 +211,7 @@ impl Fs {
         let shared = Shared {
             space: Space::new(config.max_bytes, config.soft_limit_percent, policy),
             hasher: NameHasher::new(),
-            ids: Ids::of_process(),
+            process: credentials::Holder::new()?,
             next_ino: AtomicU64::new(1),
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),
@@ -257,6 +260,29 @@ impl Fs {
     /// An open file description of this filesystem went.
     pub fn description_closed(&self) {
         self.open_descriptions.fetch_sub(1, Relaxed);
+    }
+
+    /// Who the process is to this filesystem: its effective ids as they were when the filesystem was made, or when
+    /// [`process::refresh_credentials`](crate::process::refresh_credentials) was called last.
+    #[inline]
+    pub fn credentials(&self) -> &'static Credentials {
+        self.shared.process().effective()
+    }
+
+    /// As [`Fs::credentials`], with the real ids.
+    pub(crate) fn real_credentials(&self) -> &'static Credentials {
+        self.shared.process().real()
+    }
+
+    /// What there is room for.
+    pub fn status(&self) -> Status {
+        let usage = self.space().budget().usage();
+        let used = usage.total.saturating_sub(usage.cached).saturating_sub(usage.exported);
+        let free_bytes = usage.max.saturating_sub(used);
+        let available_bytes = free_bytes.saturating_sub(usage.reserve);
+        let inodes = self.shared.files.load(Relaxed) + self.shared.directories.load(Relaxed);
+        let free_inodes = available_bytes / BYTES_PER_INODE;
+        Status { total_bytes: usage.max, free_bytes, available_bytes, inodes, free_inodes }
     }
 
     /// What it holds and has done. Each number is exact; together they are of one moment only while nothing happens.

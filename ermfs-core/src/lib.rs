@@ -8,6 +8,7 @@
 
 mod codec;
 mod content;
+mod credentials;
 mod descriptor;
 mod epoch;
 mod errno;
@@ -22,9 +23,10 @@ mod testing;
 mod time;
 
 pub use content::{Content, FileInfo, Form, MAX_FILE_SIZE, Sink, Source, View};
+pub use credentials::Credentials;
 pub use errno::{Errno, Result};
 pub use export::ExportFlags;
-pub use fs::{Config, Fs, Mode, Statistics};
+pub use fs::{Config, Fs, Mode, Statistics, Status};
 pub use namespace::{
     At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet, XATTR_SIZE_MAX,
     XattrName, XattrSet,

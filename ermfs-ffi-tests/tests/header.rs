@@ -108,6 +108,7 @@ fn functions_have_the_types_of_their_namesakes() {
         "get_stats",
         "fget_info",
         "version",
+        "refresh_credentials",
         // The stream's type is the library's own.
         "opendir",
         "fdopendir",

@@ -73,6 +73,8 @@ pub struct Usage {
     pub peak: u64,
     /// The limit.
     pub max: u64,
+    /// What of it is kept for [`Purpose::Reserved`].
+    pub reserve: u64,
     /// How often the total went from below the soft limit to it or above it.
     pub soft_limit_hits: u64,
     /// How often a call failed because of the limit; counted by [`Budget::note_hard_limit`].
@@ -163,6 +165,7 @@ impl Budget {
             total: self.total.load(Relaxed),
             peak: self.peak.load(Relaxed),
             max: self.max,
+            reserve: self.max - self.ordinary_max,
             soft_limit_hits: self.soft_limit_hits.load(Relaxed),
             hard_limit_hits: self.hard_limit_hits.load(Relaxed),
         }

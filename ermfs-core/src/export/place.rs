@@ -35,18 +35,18 @@ pub(crate) fn import(
 ) -> Result<Option<InodeRef>> {
     let place = Place::find(at, path)?;
     let how = OpenHow { write: true, tmpfile: true, mode, ..OpenHow::default() };
-    let (inode, _) = Fs::open(place.at(at.fs), b".", &how)?;
+    let (inode, _) = Fs::open(place.at(at), b".", &how)?;
     let content = inode.content().ok_or(Errno::EIO)?;
     fill(content)?;
     // As a program that wrote it and closes it.
     content.open_writer();
     let wants_packing = content.close_writer(true);
-    inode.set_times(TimeSet::Now, TimeSet::Now)?;
+    inode.set_times(TimeSet::Now, TimeSet::Now, at.who)?;
     place.name(at, &inode)?;
     Ok(wants_packing.then_some(inode))
 }
 
-/// A name that is free or a regular file's.
+/// A name that is free, or one of something that a rename replaces.
 struct Place {
     dir: InodeRef,
     name: Vec<u8>,
@@ -60,18 +60,18 @@ impl Place {
             let path = link.as_ref().and_then(|link| link.symlink_target()).unwrap_or(path);
             let (parent, name) = split(path)?;
             if !parent.is_empty() {
-                dir = Fs::lookup(At { fs: at.fs, dir: &dir }, parent, true)?;
+                dir = Fs::lookup(At { dir: &dir, ..at }, parent, true)?;
             }
             let name = name.ok_or(Errno::EISDIR)?;
-            let found = match Fs::lookup(At { fs: at.fs, dir: &dir }, name, false) {
+            let found = match Fs::lookup(At { dir: &dir, ..at }, name, false) {
                 Ok(found) => found,
                 Err(Errno::ENOENT) => return Place::new(dir, name),
                 Err(error) => return Err(error),
             };
             match found.kind() {
-                InodeKind::File => return Place::new(dir, name),
                 InodeKind::Directory => return Err(Errno::EISDIR),
                 InodeKind::Symlink => link = Some(found),
+                _ => return Place::new(dir, name),
             }
         }
         Err(Errno::ELOOP)
@@ -84,13 +84,13 @@ impl Place {
         Ok(Place { dir, name: owned })
     }
 
-    fn at<'a>(&'a self, fs: &'a std::sync::Arc<Fs>) -> At<'a> {
-        At { fs, dir: &self.dir }
+    fn at<'a>(&'a self, start: At<'a>) -> At<'a> {
+        At { dir: &self.dir, ..start }
     }
 
     /// Lets the name stand for `inode`.
     fn name(&self, at: At<'_>, inode: &InodeRef) -> Result<()> {
-        let here = self.at(at.fs);
+        let here = self.at(at);
         match Fs::link_inode(inode, here, &self.name) {
             Err(Errno::EEXIST) => self.replace(here, inode),
             linked => linked,

@@ -7,11 +7,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use super::entries::{Entries, Room};
-use super::inode::{Body, Inode, InodeRef, LINKABLE, Reached, Seed};
+use super::inode::{Body, Inode, InodeRef, LINKABLE, Reached, Seed, Special};
 use super::name::Name;
 use super::walk::{Last, PATH_MAX, Walk, check_path, directory_of};
-use super::{At, InodeKind};
+use super::{At, EXECUTE, InodeKind, READ, WRITE};
 use crate::content::Content;
+use crate::credentials::Credentials;
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
@@ -19,7 +20,7 @@ use crate::fs::Fs;
 /// How [`Fs::open`] opens: `open(2)`'s flags as far as they concern names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenHow {
-    /// Open for reading. Of no consequence to names.
+    /// Open for reading.
     pub read: bool,
     /// Open for writing: `EISDIR` on a directory.
     pub write: bool,
@@ -35,6 +36,8 @@ pub struct OpenHow {
     pub nofollow: bool,
     /// `O_TMPFILE`: the path names a directory, the file gets no name.
     pub tmpfile: bool,
+    /// `O_NOATIME`: `EPERM` for who is not the owner.
+    pub noatime: bool,
     /// `O_PATH`: with `nofollow` a symbolic link itself; `create`, `write` and `truncate` are ignored.
     pub path_only: bool,
     /// Permission bits of a new file, the umask applied.
@@ -53,8 +56,8 @@ impl Fs {
     /// what it found.
     ///
     /// # Errors
-    /// Those of `open(2)` on tmpfs but for permissions: those of [`Fs::lookup`], `EEXIST`, `EISDIR`, `ENOTDIR`, `ELOOP`,
-    /// `EINVAL`, `ENOSPC`, `ENOMEM`.
+    /// Those of `open(2)` on tmpfs: those of [`Fs::lookup`], `EACCES`, `EPERM`, `EEXIST`, `EISDIR`, `ENOTDIR`, `ELOOP`,
+    /// `EINVAL`, `ENOSPC`, `ENOMEM`; `ENXIO` for a special node, which has nothing behind it.
     pub fn open(at: At<'_>, path: &[u8], how: &OpenHow) -> Result<(InodeRef, bool)> {
         if how.tmpfile && !how.path_only {
             let inode = Fs::open_tmpfile(at, path, how)?;
@@ -76,8 +79,8 @@ impl Fs {
         check_path(path)?;
         loop {
             let guard = epoch::pin();
-            let found = Walk::new(at.fs, &guard).resolve(at.dir.reach(), path, !how.nofollow)?;
-            may_open(found.get(), how)?;
+            let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, !how.nofollow)?;
+            found.get().may_open(how, at.who)?;
             if let Some(inode) = found.acquire() {
                 return Ok((inode, false));
             }
@@ -88,8 +91,9 @@ impl Fs {
         check_path(path)?;
         Room::attempt(at.fs.space(), |room| {
             let guard = epoch::pin();
-            let dir = Walk::new(at.fs, &guard).resolve(at.dir.reach(), path, !how.nofollow)?;
+            let dir = Walk::new(at, &guard).resolve(at.dir.reach(), path, !how.nofollow)?;
             directory_of(dir)?;
+            dir.get().require(at.who, WRITE | EXECUTE)?;
             let flags = if how.exclusive { 0 } else { LINKABLE };
             make_file(at, room, dir, how.mode, flags)
         })
@@ -98,27 +102,55 @@ impl Fs {
     /// `mkdirat(2)`; the umask is applied by the caller.
     ///
     /// # Errors
-    /// Those of [`Fs::lookup`], `EEXIST`, `ENOSPC`, `ENOMEM`.
+    /// Those of [`Fs::lookup`], `EACCES`, `EEXIST`, `ENOSPC`, `ENOMEM`.
     pub fn mkdir(at: At<'_>, path: &[u8], mode: u32) -> Result<()> {
         make_named(at, path, true, |room, dir| {
-            let seed = seed(at.fs, dir.get(), InodeKind::Directory, mode, 0);
+            let seed = seed(at.who, dir.get(), InodeKind::Directory, mode, 0);
             InodeRef::make_directory(at.fs.shared(), room, seed, dir)
         })
     }
 
-    /// `mknodat(2)` of a regular file; the umask is applied by the caller.
+    /// `mknodat(2)` of a regular file or a special node, as the `S_IFMT` bits of `mode` say (none: a file); the umask is
+    /// applied by the caller. `rdev` counts for devices.
     ///
     /// # Errors
-    /// Those of [`Fs::lookup`], `EEXIST`, `ENOSPC`, `ENOMEM`.
-    pub fn mknod(at: At<'_>, path: &[u8], mode: u32) -> Result<()> {
-        make_named(at, path, false, |room, dir| make_file(at, room, dir, mode, 0))
+    /// `EPERM` for a directory, `EINVAL` for another kind; those of [`Fs::lookup`], `EACCES`, `EEXIST`, `EPERM` for a device
+    /// of who is not privileged (the whiteout, a character device 0, is free to all), `ENOSPC`, `ENOMEM`.
+    pub fn mknod(at: At<'_>, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
+        let kind = Fs::mknod_kind(mode)?;
+        let is_device = matches!(kind, InodeKind::CharDevice | InodeKind::BlockDevice);
+        let is_whiteout = kind == InodeKind::CharDevice && rdev == 0;
+        let special = Special { kind, rdev: if is_device { rdev } else { 0 } };
+        make_named(at, path, false, |room, dir| {
+            if is_device && !is_whiteout && !at.who.is_privileged() {
+                return Err(Errno::EPERM);
+            }
+            if kind == InodeKind::File {
+                return make_file(at, room, dir, mode, 0);
+            }
+            let seed = seed(at.who, dir.get(), kind, mode, 0);
+            Inode::create(at.fs.shared(), room, seed, || Ok(Body::Special(special)), 0)
+        })
+    }
+
+    /// What [`Fs::mknod`] makes of a mode; looked at before the path.
+    ///
+    /// # Errors
+    /// `EPERM` for a directory, `EINVAL` for what it does not make.
+    pub(crate) fn mknod_kind(mode: u32) -> Result<InodeKind> {
+        match InodeKind::from_mode_bits(mode) {
+            None if mode & libc::S_IFMT == 0 => Ok(InodeKind::File),
+            None | Some(InodeKind::Symlink) => Err(Errno::EINVAL),
+            Some(InodeKind::Directory) => Err(Errno::EPERM),
+            Some(kind) => Ok(kind),
+        }
     }
 
     /// `symlinkat(2)`.
     ///
     /// # Errors
-    /// `ENOENT` for an empty target, `ENAMETOOLONG` for one above 4095 bytes; those of [`Fs::lookup`], `EEXIST`,
-    /// `ENOSPC`, `ENOMEM`.
+    /// `ENOENT` for an empty target, `ENAMETOOLONG` for one above 4095 bytes; those of [`Fs::lookup`], `EACCES`,
+    /// `EEXIST`, `ENOSPC`, `ENOMEM`.
     pub fn symlink(target: &[u8], at: At<'_>, path: &[u8]) -> Result<()> {
         match target.len() {
             0 => return Err(Errno::ENOENT),
@@ -131,7 +163,7 @@ impl Fs {
                 copy.extend_from_slice(target);
                 Ok(Body::Symlink(copy.into_boxed_slice()))
             };
-            let seed = seed(at.fs, dir.get(), InodeKind::Symlink, 0o777, 0);
+            let seed = seed(at.who, dir.get(), InodeKind::Symlink, 0o777, 0);
             Inode::create(at.fs.shared(), room, seed, body, target.len())
         })
     }
@@ -139,20 +171,21 @@ impl Fs {
     /// `linkat(2)`; `follow` is `AT_SYMLINK_FOLLOW`.
     ///
     /// # Errors
-    /// `EPERM` for a directory, `EXDEV` between filesystems, `EMLINK`, `EEXIST`, `ENOSPC`, `ENOMEM`; those of
+    /// `EPERM` for a directory, and for a file of somebody else that `at_new.who` may not read and write or that is set-id;
+    /// `EACCES`, `EXDEV` between filesystems, `EMLINK`, `EEXIST`, `ENOSPC`, `ENOMEM`; those of
     /// [`Fs::lookup`].
     pub fn link(at_old: At<'_>, old: &[u8], at_new: At<'_>, new: &[u8], follow: bool) -> Result<()> {
         check_path(old)?;
         Room::attempt(at_new.fs.space(), |room| {
             let guard = epoch::pin();
-            let found = Walk::new(at_old.fs, &guard).resolve(at_old.dir.reach(), old, follow)?;
+            let found = Walk::new(at_old, &guard).resolve(at_old.dir.reach(), old, follow)?;
             check_path(new)?;
-            let mut walk = Walk::new(at_new.fs, &guard);
+            let mut walk = Walk::new(at_new, &guard);
             let (dir, name) = new_name(&mut walk, at_new, new, false)?;
             if !Arc::ptr_eq(at_old.fs, at_new.fs) {
                 return Err(Errno::EXDEV);
             }
-            enter_link(dir, name, found, room)
+            enter_link(dir, name, found, at_new.who, room)
         })
     }
 
@@ -166,29 +199,49 @@ impl Fs {
         check_path(new)?;
         Room::attempt(at_new.fs.space(), |room| {
             let guard = epoch::pin();
-            let mut walk = Walk::new(at_new.fs, &guard);
+            let mut walk = Walk::new(at_new, &guard);
             let (dir, name) = new_name(&mut walk, at_new, new, false)?;
             if !inode.shared.ptr_eq(at_new.fs.shared()) {
                 return Err(Errno::EXDEV);
             }
-            enter_link(dir, name, inode.reach(), room)
+            enter_link(dir, name, inode.reach(), at_new.who, room)
         })
     }
 }
 
-/// Refuses what cannot be opened so.
-fn may_open(inode: &Inode, how: &OpenHow) -> Result<()> {
-    match inode.kind() {
-        InodeKind::File | InodeKind::Symlink if how.directory => Err(Errno::ENOTDIR),
-        InodeKind::Symlink if !how.path_only => Err(Errno::ELOOP),
-        InodeKind::Directory if (how.write || how.truncate) && !how.path_only => Err(Errno::EISDIR),
-        _ => Ok(()),
+impl Inode {
+    /// Refuses what cannot be opened so, in the order in which do_open and may_open do.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `ELOOP`, `EISDIR`, `EACCES`, `EPERM`, `ENXIO`.
+    pub(crate) fn may_open(&self, how: &OpenHow, who: &Credentials) -> Result<()> {
+        let kind = self.kind();
+        if how.directory && kind != InodeKind::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        if how.path_only {
+            return Ok(());
+        }
+        match kind {
+            InodeKind::Symlink => return Err(Errno::ELOOP),
+            InodeKind::Directory if how.write || how.truncate => return Err(Errno::EISDIR),
+            _ => {}
+        }
+        let wanted = if how.read { READ } else { 0 } | if how.write || how.truncate { WRITE } else { 0 };
+        self.require(who, wanted)?;
+        if how.noatime {
+            self.require_owner(who)?;
+        }
+        match kind {
+            InodeKind::File | InodeKind::Directory => Ok(()),
+            _ => Err(Errno::ENXIO),
+        }
     }
 }
 
 fn create_once(at: At<'_>, path: &[u8], how: &OpenHow, room: &Room<'_>) -> Result<Creation> {
     let guard = epoch::pin();
-    let mut walk = Walk::new(at.fs, &guard);
+    let mut walk = Walk::new(at, &guard);
     let (mut start, mut path) = (at.dir.reach(), path);
     loop {
         let parent = walk.parent(start, path)?;
@@ -198,6 +251,7 @@ fn create_once(at: At<'_>, path: &[u8], how: &OpenHow, room: &Room<'_>) -> Resul
             _ => return Err(Errno::EISDIR),
         };
         let Some(found) = directory_of(parent.dir)?.entries.lookup(name, &guard) else {
+            parent.dir.get().may_create_in(at.who)?;
             let inode = make_file(at, room, parent.dir, how.mode, 0)?;
             return match enter_new(parent.dir, name, inode, room, &guard) {
                 Ok(inode) => Ok(Creation::Done(inode, true)),
@@ -211,6 +265,7 @@ fn create_once(at: At<'_>, path: &[u8], how: &OpenHow, room: &Room<'_>) -> Resul
         match (found.get().kind(), found.get().symlink_target()) {
             (InodeKind::Directory, _) => return Err(Errno::EISDIR),
             (_, None) => {
+                found.get().may_open(how, at.who)?;
                 return Ok(found.acquire().map_or(Creation::Again, |inode| Creation::Done(inode, false)));
             }
             (_, Some(_)) if how.nofollow => return Err(Errno::ELOOP),
@@ -236,8 +291,7 @@ fn new_name<'g>(
     if walk.last_of(&parent)?.is_some() {
         return Err(Errno::EEXIST);
     }
-    // A removed directory says so before anything is said about what would be named; it stays removed.
-    if parent.slashes && !directory || !parent.dir.get().is_linked() {
+    if parent.slashes && !directory {
         return Err(Errno::ENOENT);
     }
     Ok((parent.dir, walk.name(parent.dir, name)?))
@@ -253,28 +307,33 @@ fn make_named(
     check_path(path)?;
     Room::attempt(at.fs.space(), |room| {
         let guard = epoch::pin();
-        let mut walk = Walk::new(at.fs, &guard);
+        let mut walk = Walk::new(at, &guard);
         let (dir, name) = new_name(&mut walk, at, path, directory)?;
+        dir.get().may_create_in(at.who)?;
         let inode = make(room, dir)?;
         enter_new(dir, name, inode, room, &guard).map(drop)
     })
 }
 
 fn make_file(at: At<'_>, room: &Room<'_>, dir: Reached<'_>, mode: u32, flags: u32) -> Result<InodeRef> {
-    let seed = seed(at.fs, dir.get(), InodeKind::File, mode, flags);
+    let seed = seed(at.who, dir.get(), InodeKind::File, mode, flags);
     Inode::create(at.fs.shared(), room, seed, || Ok(Body::File(Content::new(at.fs.space()))), 0)
 }
 
 /// Owner and mode of something new in `dir`.
-fn seed(fs: &Fs, dir: &Inode, kind: InodeKind, mode: u32, flags: u32) -> Seed {
-    let ids = fs.shared().ids();
+fn seed(who: &Credentials, dir: &Inode, kind: InodeKind, mode: u32, flags: u32) -> Seed {
+    const GROUP_RUNS: u32 = libc::S_ISGID | libc::S_IXGRP;
     let inherited = dir.mode.load(Relaxed) & libc::S_ISGID;
-    let gid = if inherited != 0 { dir.gid.load(Relaxed) } else { ids.gid };
+    let gid = if inherited != 0 { dir.gid.load(Relaxed) } else { who.gid() };
     let permissions = match kind {
         InodeKind::Directory => mode & 0o1777 | inherited,
-        InodeKind::File | InodeKind::Symlink => mode & 0o7777,
+        // Else anybody could have a program that runs for the directory's group.
+        _ if inherited != 0 && mode & GROUP_RUNS == GROUP_RUNS && !Inode::keeps_group_id(who, gid) => {
+            mode & 0o7777 & !libc::S_ISGID
+        }
+        _ => mode & 0o7777,
     };
-    Seed { mode: kind.mode_bits() | permissions, uid: ids.uid, gid, flags }
+    Seed { mode: kind.mode_bits() | permissions, uid: who.uid(), gid, flags }
 }
 
 /// Gives a new inode its first name, or discards it.
@@ -305,8 +364,16 @@ fn enter_new(
 }
 
 /// Gives an inode one more name.
-fn enter_link(dir: Reached<'_>, name: Name<'_>, found: Reached<'_>, room: &Room<'_>) -> Result<()> {
+fn enter_link(
+    dir: Reached<'_>,
+    name: Name<'_>,
+    found: Reached<'_>,
+    who: &Credentials,
+    room: &Room<'_>,
+) -> Result<()> {
     let inode = found.get();
+    inode.may_link(who)?;
+    dir.get().may_create_in(who)?;
     if found.is_directory() {
         return Err(Errno::EPERM);
     }

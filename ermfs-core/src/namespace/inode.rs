@@ -42,7 +42,7 @@ const GONE: u32 = 4;
 /// The inode has extended attributes. Changes under their lock.
 pub(super) const ATTRIBUTES: u32 = 8;
 
-/// A file, directory or symbolic link: identity, metadata, content. All methods may be called from any thread.
+/// A file, directory, symbolic link or special node: identity, metadata, content. All methods may be called from any thread.
 pub struct Inode {
     pub(super) counts: Counts,
     pub(super) ino: u64,
@@ -63,6 +63,15 @@ pub(super) enum Body {
     File(Content),
     Directory(DirectoryBody),
     Symlink(Box<[u8]>),
+    Special(Special),
+}
+
+/// A fifo, socket or device: a name and a number, with nothing of ERMFS's behind it.
+#[derive(Clone, Copy)]
+pub(super) struct Special {
+    pub(super) kind: InodeKind,
+    /// `st_rdev` of a device, else 0.
+    pub(super) rdev: u64,
 }
 
 /// A directory's entries and its place in the tree.
@@ -84,7 +93,7 @@ impl Body {
     fn footprint(&self) -> u64 {
         match self {
             Body::Symlink(target) => SHELL + malloc_footprint(target.len()),
-            Body::File(_) | Body::Directory(_) => SHELL,
+            Body::File(_) | Body::Directory(_) | Body::Special(_) => SHELL,
         }
     }
 }
@@ -144,6 +153,7 @@ impl Inode {
             Body::File(_) => InodeKind::File,
             Body::Directory(_) => InodeKind::Directory,
             Body::Symlink(_) => InodeKind::Symlink,
+            Body::Special(special) => special.kind,
         }
     }
 
@@ -437,7 +447,7 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
         let it = unsafe { inode.as_ref() };
         match &it.body {
             Body::File(content) => content.clear(),
-            Body::Symlink(_) => {}
+            Body::Symlink(_) | Body::Special(_) => {}
             Body::Directory(directory) => {
                 directory.entries.clear(it.shared.space());
                 let parent = directory.parent.load(Acquire);

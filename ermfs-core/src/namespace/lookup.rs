@@ -15,12 +15,12 @@ impl Fs {
     ///
     /// # Errors
     /// Those of path_resolution(7): `ENOENT`, also for the empty path; `ENOTDIR`; `ELOOP` after 40 links; `ENAMETOOLONG`
-    /// for a component above 255 bytes or a path above 4095.
+    /// for a component above 255 bytes or a path above 4095; `EACCES` for a directory that `at.who` may not search.
     pub fn lookup(at: At<'_>, path: &[u8], follow_last: bool) -> Result<InodeRef> {
         check_path(path)?;
         loop {
             let guard = epoch::pin();
-            let found = Walk::new(at.fs, &guard).resolve(at.dir.reach(), path, follow_last)?;
+            let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, follow_last)?;
             if let Some(inode) = found.acquire() {
                 return Ok(inode);
             }
@@ -35,7 +35,7 @@ impl Fs {
         check_path(path)?;
         loop {
             let guard = epoch::pin();
-            let found = Walk::new(at.fs, &guard).resolve(at.dir.reach(), path, follow_last)?;
+            let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, follow_last)?;
             let metadata = found.get().stat();
             if !found.get().counts.is_gone() {
                 return Ok(metadata);
@@ -51,7 +51,7 @@ impl Fs {
     pub fn walk_to_last(at: At<'_>, path: &[u8]) -> Result<()> {
         check_path(path)?;
         let guard = epoch::pin();
-        Walk::new(at.fs, &guard).parent(at.dir.reach(), path).map(|_| ())
+        Walk::new(at, &guard).parent(at.dir.reach(), path).map(|_| ())
     }
 
     /// `readlinkat(2)`: as much of the symbolic link's target as `buffer` holds; the number of bytes.
@@ -64,7 +64,7 @@ impl Fs {
         }
         check_path(path)?;
         let guard = epoch::pin();
-        let found = Walk::new(at.fs, &guard).resolve(at.dir.reach(), path, false)?;
+        let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, false)?;
         let target = found.get().symlink_target().ok_or(Errno::EINVAL)?;
         found.get().note_read();
         let n = target.len().min(buffer.len());

@@ -7,8 +7,10 @@
 
 use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
+use super::WRITE;
 use super::entries::Entries;
 use super::inode::{Body, Inode};
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::time;
 
@@ -21,6 +23,14 @@ pub enum InodeKind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe. This and what follows are names only: nothing but the kernel, through a mount, opens them.
+    Fifo,
+    /// A socket's name.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 impl InodeKind {
@@ -30,7 +40,35 @@ impl InodeKind {
             InodeKind::File => libc::S_IFREG,
             InodeKind::Directory => libc::S_IFDIR,
             InodeKind::Symlink => libc::S_IFLNK,
+            InodeKind::Fifo => libc::S_IFIFO,
+            InodeKind::Socket => libc::S_IFSOCK,
+            InodeKind::CharDevice => libc::S_IFCHR,
+            InodeKind::BlockDevice => libc::S_IFBLK,
         }
+    }
+
+    /// The kind that the `S_IFMT` bits of a mode stand for, if any.
+    pub const fn from_mode_bits(mode: u32) -> Option<InodeKind> {
+        Some(match mode & libc::S_IFMT {
+            libc::S_IFREG => InodeKind::File,
+            libc::S_IFDIR => InodeKind::Directory,
+            libc::S_IFLNK => InodeKind::Symlink,
+            libc::S_IFIFO => InodeKind::Fifo,
+            libc::S_IFSOCK => InodeKind::Socket,
+            libc::S_IFCHR => InodeKind::CharDevice,
+            libc::S_IFBLK => InodeKind::BlockDevice,
+            _ => return None,
+        })
+    }
+
+    /// `d_type` of `readdir(3)`, which is the `S_IFMT` bits moved down.
+    pub const fn entry_type(self) -> u8 {
+        (self.mode_bits() >> 12) as u8
+    }
+
+    /// The kind that a `d_type` stands for, if any.
+    pub const fn from_entry_type(entry_type: u8) -> Option<InodeKind> {
+        InodeKind::from_mode_bits((entry_type as u32) << 12)
     }
 }
 
@@ -53,7 +91,7 @@ pub struct Metadata {
     pub size: u64,
     /// Bytes of memory the content takes: `st_blocks` times 512.
     pub blocks_bytes: u64,
-    /// `st_rdev`: always 0, there are no device nodes.
+    /// `st_rdev`: a device node's number, else 0.
     pub rdev: u64,
     /// Last read, moved as under the mount option `relatime`.
     pub atime: (i64, u32),
@@ -123,9 +161,10 @@ const SUID: u32 = libc::S_ISUID;
 const SGID: u32 = libc::S_ISGID;
 const PERMISSIONS: u32 = 0o7777;
 
-/// The set-id bits of `mode` that a change of owner or content takes away: the group's only where the group may execute.
-fn set_ids(mode: u32) -> u32 {
-    mode & if mode & libc::S_IXGRP != 0 { SUID | SGID } else { SUID }
+/// The set-id bits of `mode` that a change of owner or content takes away: the group's where the group may execute, or who
+/// changes it may not set it.
+fn set_ids(mode: u32, keeps_group_id: bool) -> u32 {
+    mode & if mode & libc::S_IXGRP != 0 || !keeps_group_id { SUID | SGID } else { SUID }
 }
 
 impl Inode {
@@ -142,7 +181,9 @@ impl Inode {
                 // tmpfs's notion of a directory's size.
                 (nlink, directory.entries.len() as u64 * 20 + 40, 0)
             }
+            Body::Special(_) => (links, 0, 0),
         };
+        let rdev = if let Body::Special(special) = &self.body { special.rdev } else { 0 };
         Metadata {
             ino: self.ino,
             kind: self.kind(),
@@ -152,7 +193,7 @@ impl Inode {
             gid: self.gid.load(Relaxed),
             size,
             blocks_bytes,
-            rdev: 0,
+            rdev,
             atime: time::to_parts(self.atime.load(Relaxed)),
             mtime: time::to_parts(self.mtime.load(Relaxed)),
             ctime: time::to_parts(ctime),
@@ -160,39 +201,89 @@ impl Inode {
         }
     }
 
-    /// `fchmod(2)`: sets the permission bits (`07777`) of `mode`.
-    pub fn chmod(&self, mode: u32) {
-        let new = self.kind().mode_bits() | mode & PERMISSIONS;
-        self.mode.store(new, Relaxed);
+    /// `fchmod(2)`: sets the permission bits (`07777`) of `mode`; the set-group-id bit only for who belongs to the group.
+    ///
+    /// # Errors
+    /// `EPERM` for who is not the owner.
+    pub fn chmod(&self, mode: u32, who: &Credentials) -> Result<()> {
+        self.require_owner(who)?;
+        let keeps = Inode::keeps_group_id(who, self.gid.load(Relaxed));
+        let mode = if keeps { mode } else { mode & !SGID };
+        self.mode.store(self.kind().mode_bits() | mode & PERMISSIONS, Relaxed);
         self.ctime.advance();
+        Ok(())
     }
 
-    /// `fchown(2)`: sets what is given. Takes the set-id bits of everything but directories, also when nothing is given
-    /// and for the superuser, as Linux does.
-    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) {
+    /// `fchown(2)`: sets what is given. The owner may give it to a group of its own; for the rest it takes privilege. Takes
+    /// the set-id bits of everything but directories, also when nothing is given and for the superuser, as Linux does.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>, who: &Credentials) -> Result<()> {
+        let (owner, group) = (self.uid.load(Relaxed), self.gid.load(Relaxed));
+        let owns = who.uid() == owner;
+        let may_give = who.is_privileged() || owns && uid.is_none_or(|uid| uid == owner);
+        let may_regroup =
+            who.is_privileged() || gid.is_none_or(|gid| owns && (gid == group || who.has_group(gid)));
+        let mode = self.mode.load(Relaxed);
+        let taken = match self.body {
+            Body::Directory(_) => 0,
+            _ => set_ids(mode, Inode::keeps_group_id(who, group)),
+        };
+        // Without an id and without a bit to take, only the ctime moves, which anybody may.
+        let harmless = uid.is_none() && gid.is_none() && taken == 0;
+        let allowed = (uid.is_none() || may_give) && may_regroup && (taken == 0 || self.is_owned_by(who));
+        if !harmless && !allowed {
+            return Err(Errno::EPERM);
+        }
         if let Some(uid) = uid {
             self.uid.store(uid, Relaxed);
         }
         if let Some(gid) = gid {
             self.gid.store(gid, Relaxed);
         }
-        if !matches!(self.body, Body::Directory(_)) {
-            self.take_set_ids();
+        if taken != 0 {
+            let keeps = Inode::keeps_group_id(who, gid.unwrap_or(group));
+            self.take_set_ids(taken | if keeps { 0 } else { SGID });
         }
         self.ctime.advance();
+        Ok(())
     }
 
-    /// `futimens(2)`. Changes nothing, not even the ctime, when both are [`TimeSet::Omit`].
+    /// `truncate(2)`: sets a file's size in bytes.
     ///
     /// # Errors
-    /// `EINVAL` for nanoseconds of a second or more.
-    pub fn set_times(&self, atime: TimeSet, mtime: TimeSet) -> Result<()> {
+    /// `EISDIR`; `EINVAL` for what else is no regular file; `EACCES` without the permission to write; `EFBIG`, `ENOSPC`,
+    /// `ENOMEM`.
+    pub fn set_len(&self, size: u64, who: &Credentials) -> Result<()> {
+        let content = match &self.body {
+            Body::File(content) => content,
+            Body::Directory(_) => return Err(Errno::EISDIR),
+            Body::Symlink(_) | Body::Special(_) => return Err(Errno::EINVAL),
+        };
+        self.require(who, WRITE)?;
+        content.truncate(size)?;
+        self.note_write(who);
+        Ok(())
+    }
+
+    /// `futimens(2)`. Changes nothing, not even the ctime, when both are [`TimeSet::Omit`]. To set both to now takes the
+    /// permission to write, everything else an owner.
+    ///
+    /// # Errors
+    /// `EINVAL` for nanoseconds of a second or more; `EPERM`, `EACCES`.
+    pub fn set_times(&self, atime: TimeSet, mtime: TimeSet, who: &Credentials) -> Result<()> {
         let too_many = |set| matches!(set, TimeSet::At(_, 1_000_000_000..));
         if too_many(atime) || too_many(mtime) {
             return Err(Errno::EINVAL);
         }
         if (atime, mtime) == (TimeSet::Omit, TimeSet::Omit) {
             return Ok(());
+        }
+        if (atime, mtime) != (TimeSet::Now, TimeSet::Now) {
+            self.require_owner(who)?;
+        } else if !self.is_owned_by(who) {
+            self.require(who, WRITE)?;
         }
         let now = self.ctime.advance();
         for (time, set) in [(&self.atime, atime), (&self.mtime, mtime)] {
@@ -222,14 +313,12 @@ impl Inode {
     }
 
     /// The content was changed (written, truncated, also to the size it had): moves mtime and ctime, and takes the
-    /// set-id bits of a file unless the process is the superuser's. Call it after the change.
+    /// set-id bits of a file unless it was done by the superuser. Call it after the change.
     #[inline]
-    pub fn note_write(&self) {
-        if self.mode.load(Relaxed) & (SUID | SGID) != 0
-            && matches!(self.body, Body::File(_))
-            && !self.shared.ids().is_superuser()
-        {
-            self.take_set_ids();
+    pub fn note_write(&self, who: &Credentials) {
+        let mode = self.mode.load(Relaxed);
+        if mode & (SUID | SGID) != 0 && matches!(self.body, Body::File(_)) && !who.is_privileged() {
+            self.take_set_ids(set_ids(mode, Inode::keeps_group_id(who, self.gid.load(Relaxed))));
         }
         self.note_modified();
     }
@@ -249,8 +338,7 @@ impl Inode {
         }
     }
 
-    fn take_set_ids(&self) {
-        // The closure always has a new mode, so this cannot fail.
-        let _ = self.mode.fetch_update(Relaxed, Relaxed, |mode| Some(mode & !set_ids(mode)));
+    fn take_set_ids(&self, bits: u32) {
+        self.mode.fetch_and(!bits, Relaxed);
     }
 }

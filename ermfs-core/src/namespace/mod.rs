@@ -1,7 +1,8 @@
 //! Names: inodes, directories, path walk, and every call that takes a path.
 //!
 //! Promises the behaviour of the system call of the same name on tmpfs, the order of its errors
-//! included, without permission checks, which are not made here. Every change of names is one step
+//! included, for the credentials that come with the place where a path starts (`permission` has the
+//! rules). Every change of names is one step
 //! to all who look: a rename over a file never leaves a moment in which the name is missing. A call
 //! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked`,
 //! behind the trait in `entries`), the extended attributes (`attributes`, whose rules are in `xattr`)
@@ -25,6 +26,7 @@ mod locked;
 mod lookup;
 mod metadata;
 mod name;
+mod permission;
 mod remove;
 mod rename;
 #[cfg(test)]
@@ -44,20 +46,24 @@ pub use inode::{Inode, InodeRef};
 pub use list::DirEntry;
 pub use metadata::{InodeKind, Metadata, TimeSet};
 pub(crate) use name::NameHasher;
+pub(crate) use permission::{EXECUTE, READ, WRITE};
 pub use rename::RenameFlags;
 pub use xattr::{XATTR_SIZE_MAX, XattrName};
 
+use crate::credentials::Credentials;
 use crate::errno::Result;
 use crate::fs::{Fs, Shared};
 
-/// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call. An absolute path starts at the root of
-/// `fs`. When `dir` is no directory, relative paths are `ENOTDIR`.
+/// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call; and who follows it. An absolute path
+/// starts at the root of `fs`. When `dir` is no directory, relative paths are `ENOTDIR`.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
     /// The filesystem.
     pub fs: &'a Arc<Fs>,
     /// An inode of that filesystem.
     pub dir: &'a InodeRef,
+    /// Who the call is made for.
+    pub who: &'a Credentials,
 }
 
 /// What an allocation of `size` bytes takes with a malloc of 16-byte granularity and one word of overhead, as glibc's.
@@ -68,9 +74,9 @@ const fn malloc_footprint(size: usize) -> u64 {
 
 /// A new filesystem's root directory.
 pub(crate) fn make_root(shared: &Counted<Shared>) -> Result<InodeRef> {
-    let (ids, mode) = (shared.ids(), InodeKind::Directory.mode_bits() | 0o1777);
+    let (who, mode) = (shared.process().effective(), InodeKind::Directory.mode_bits() | 0o1777);
     entries::Room::attempt(shared.space(), |room| {
-        InodeRef::make_root(shared, room, inode::Seed { mode, uid: ids.uid, gid: ids.gid, flags: 0 })
+        InodeRef::make_root(shared, room, inode::Seed { mode, uid: who.uid(), gid: who.gid(), flags: 0 })
     })
 }
 

@@ -16,11 +16,11 @@ impl Fs {
     /// `unlinkat(2)`. The file's content is freed before this returns, unless it has another name or is open.
     ///
     /// # Errors
-    /// `EISDIR` for a directory; those of [`Fs::lookup`].
+    /// `EACCES` and `EPERM` for who may not; `EISDIR` for a directory; those of [`Fs::lookup`].
     pub fn unlink(at: At<'_>, path: &[u8]) -> Result<()> {
         check_path(path)?;
         let guard = epoch::pin();
-        let mut walk = Walk::new(at.fs, &guard);
+        let mut walk = Walk::new(at, &guard);
         let parent = walk.parent(at.dir.reach(), path)?;
         let Last::Name(name) = parent.last else {
             return Err(Errno::EISDIR);
@@ -32,6 +32,7 @@ impl Fs {
         let name = walk.name(parent.dir, name)?;
         // Freed, if it was the last hold, when the directory is no longer locked.
         let _doomed = directory_of(parent.dir)?.entries.remove(name, at.fs.space(), &guard, |child| {
+            parent.dir.get().may_remove_from(at.who, child.get())?;
             if child.is_directory() {
                 return Err(Errno::EISDIR);
             }
@@ -45,11 +46,11 @@ impl Fs {
     /// `unlinkat(2)` with `AT_REMOVEDIR`.
     ///
     /// # Errors
-    /// `ENOTEMPTY`, also for `..`; `EINVAL` for `.`; `EBUSY` for the root; `ENOTDIR`; those of [`Fs::lookup`].
+    /// `EACCES` and `EPERM` for who may not; `ENOTEMPTY`, also for `..`; `EINVAL` for `.`; `EBUSY` for the root; `ENOTDIR`; those of [`Fs::lookup`].
     pub fn rmdir(at: At<'_>, path: &[u8]) -> Result<()> {
         check_path(path)?;
         let guard = epoch::pin();
-        let mut walk = Walk::new(at.fs, &guard);
+        let mut walk = Walk::new(at, &guard);
         let parent = walk.parent(at.dir.reach(), path)?;
         let name = match parent.last {
             Last::Root => return Err(Errno::EBUSY),
@@ -59,6 +60,7 @@ impl Fs {
         };
         let directory = directory_of(parent.dir)?;
         let _doomed = directory.entries.remove(name, at.fs.space(), &guard, |child| {
+            parent.dir.get().may_remove_from(at.who, child.get())?;
             directory_of(child)?.entries.mark_dead()?;
             directory.subdirectories.fetch_sub(1, Relaxed);
             child.get().note_change();

@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::At;
 use super::entries::{Change, Entries, Places, Room};
 use super::inode::{Doomed, InodeRef, Reached};
 use super::walk::{Last, Parent, Walk, check_path, directory_of};
+use super::{At, WRITE};
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
@@ -65,7 +65,7 @@ impl<'a> Topology<'a> {
 
 /// One rename, its paths walked.
 struct Renaming<'g> {
-    fs: &'g Fs,
+    at: At<'g>,
     guard: &'g Guard,
     old: Parent<'g>,
     new: Parent<'g>,
@@ -90,7 +90,7 @@ impl Fs {
     /// `renameat2(2)`.
     ///
     /// # Errors
-    /// Those of `rename(2)` on tmpfs but for permissions: `EBUSY` for `.`, `..` and the root, `EEXIST`, `EINVAL` for both
+    /// Those of `rename(2)` on tmpfs: `EACCES` and `EPERM` for who may not (`at_old.who`), `EBUSY` for `.`, `..` and the root, `EEXIST`, `EINVAL` for both
     /// flags or a directory into itself, `EISDIR`, `ENOTDIR`, `ENOTEMPTY`, `EXDEV` between filesystems; those of
     /// [`Fs::lookup`]; `ENOSPC` and `ENOMEM` when a new name has to be made.
     pub fn rename(at_old: At<'_>, old: &[u8], at_new: At<'_>, new: &[u8], flags: RenameFlags) -> Result<()> {
@@ -100,13 +100,13 @@ impl Fs {
         check_path(old)?;
         Room::attempt(at_old.fs.space(), |room| {
             let guard = epoch::pin();
-            let old = Walk::new(at_old.fs, &guard).parent(at_old.dir.reach(), old)?;
+            let old = Walk::new(at_old, &guard).parent(at_old.dir.reach(), old)?;
             check_path(new)?;
-            let new = Walk::new(at_new.fs, &guard).parent(at_new.dir.reach(), new)?;
+            let new = Walk::new(at_new, &guard).parent(at_new.dir.reach(), new)?;
             if !Arc::ptr_eq(at_old.fs, at_new.fs) {
                 return Err(Errno::EXDEV);
             }
-            let renaming = Renaming { fs: at_old.fs, guard: &guard, old, new, flags };
+            let renaming = Renaming { at: at_old, guard: &guard, old, new, flags };
             // Right for files; directories find that they need more.
             let mut hold = if renaming.within_directory() { Hold::Nothing } else { Hold::Shared };
             while let Some(needed) = renaming.run(hold, room)? {
@@ -130,7 +130,7 @@ impl<'g> Renaming<'g> {
         let Last::Name(new_name) = self.new.last else {
             return Err(if self.flags.no_replace { Errno::EEXIST } else { Errno::EBUSY });
         };
-        let walk = Walk::new(self.fs, self.guard);
+        let walk = Walk::new(self.at, self.guard);
         let old_name = walk.name(self.old.dir, old_name)?;
         let (from, to) = (directory_of(self.old.dir)?, directory_of(self.new.dir)?);
         if new_name.len() > super::name::NAME_MAX {
@@ -145,7 +145,7 @@ impl<'g> Renaming<'g> {
 
         let mut leftovers = Leftovers::default();
         let needed = Cell::new(None);
-        let topology = Topology::hold(self.fs.shared().topology(), hold);
+        let topology = Topology::hold(self.at.fs.shared().topology(), hold);
         let places = Places {
             from: (&from.entries, old_name),
             to: ((!self.within_directory()).then_some(&to.entries), new_name),
@@ -211,19 +211,43 @@ impl<'g> Renaming<'g> {
             self.refuse_loops(moved, other)?;
         }
         let verdict = Verdict { moved, other, exchange };
+        if other.is_some_and(|other| other.is(moved)) {
+            return Ok((Change::Nothing, verdict));
+        }
+        self.refuse_strangers(moved, other)?;
         match other {
-            Some(other) if other.is(moved) => return Ok((Change::Nothing, verdict)),
             Some(_) if exchange => return Ok((Change::Exchange, verdict)),
-            Some(other) => match (moved.is_directory(), other.is_directory()) {
-                (true, false) => return Err(Errno::ENOTDIR),
-                (false, true) => return Err(Errno::EISDIR),
-                (false, false) => {}
-                // The last thing that can fail, since replacing needs no memory.
-                (true, true) => directory_of(other)?.entries.mark_dead()?,
-            },
-            None => {}
+            // The last thing that can fail, since replacing needs no memory.
+            Some(other) if other.is_directory() => directory_of(other)?.entries.mark_dead()?,
+            _ => {}
         }
         Ok((Change::Move, verdict))
+    }
+
+    /// What vfs_rename asks of both directories, and, because its `..` changes, of a directory that gets another parent. A
+    /// target of the wrong kind is told between the two.
+    fn refuse_strangers(&self, moved: Reached<'g>, other: Option<Reached<'g>>) -> Result<()> {
+        let who = self.at.who;
+        self.old.dir.get().may_remove_from(who, moved.get())?;
+        match other {
+            None => self.new.dir.get().may_create_in(who)?,
+            Some(other) => {
+                self.new.dir.get().may_remove_from(who, other.get())?;
+                match (moved.is_directory(), other.is_directory()) {
+                    _ if self.flags.exchange => {}
+                    (true, false) => return Err(Errno::ENOTDIR),
+                    (false, true) => return Err(Errno::EISDIR),
+                    _ => {}
+                }
+            }
+        }
+        if !self.within_directory() {
+            let exchanged = other.filter(|_| self.flags.exchange);
+            for directory in [Some(moved), exchanged].into_iter().flatten().filter(|it| it.is_directory()) {
+                directory.get().require(who, WRITE)?;
+            }
+        }
+        Ok(())
     }
 
     fn refuse_loops(&self, moved: Reached<'g>, other: Option<Reached<'g>>) -> Result<()> {

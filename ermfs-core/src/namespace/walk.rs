@@ -1,13 +1,16 @@
 //! From a path to an inode.
 //!
 //! Promises the rules of path_resolution(7): symbolic links are followed, 40 in one path at the
-//! most; a trailing slash asks for a directory; `..` of the root is the root. Never: an allocation,
+//! most; a trailing slash asks for a directory; `..` of the root is the root; a directory is looked
+//! into only by who may search it. Never: an allocation,
 //! a reference count, or more than one lock at a time; all it returns is good for as long as the
 //! pin. A removed directory has no entries, but `.` and `..`.
 
 use super::entries::Entries;
 use super::inode::{DirectoryBody, Inode, Reached};
 use super::name::Name;
+use super::{At, EXECUTE};
+use crate::credentials::Credentials;
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
@@ -39,6 +42,7 @@ pub(super) struct Parent<'g> {
 /// One path's walk.
 pub(super) struct Walk<'g> {
     fs: &'g Fs,
+    who: &'g Credentials,
     guard: &'g Guard,
     links: u32,
 }
@@ -79,8 +83,8 @@ fn without_slashes(path: &[u8]) -> &[u8] {
 
 impl<'g> Walk<'g> {
     #[inline]
-    pub(super) fn new(fs: &'g Fs, guard: &'g Guard) -> Walk<'g> {
-        Walk { fs, guard, links: 0 }
+    pub(super) fn new(at: At<'g>, guard: &'g Guard) -> Walk<'g> {
+        Walk { fs: at.fs, who: at.who, guard, links: 0 }
     }
 
     /// Looks `name` up in a directory.
@@ -98,7 +102,7 @@ impl<'g> Walk<'g> {
         name.map_err(|error| if dir.get().is_linked() { error } else { Errno::ENOENT })
     }
 
-    /// Everything of a path but its last component. `path` is not empty.
+    /// Everything of a path but its last component, which the caller may look for. `path` is not empty.
     #[inline]
     pub(super) fn parent(&mut self, start: Reached<'g>, path: &'g [u8]) -> Result<Parent<'g>> {
         let (mut dir, mut rest) = (start, path);
@@ -109,10 +113,11 @@ impl<'g> Walk<'g> {
             }
         }
         loop {
+            directory_of(dir)?;
+            dir.get().require(self.who, EXECUTE)?;
             let (component, after) = rest.split_at(component_len(rest));
             let next = without_slashes(after);
             if next.is_empty() {
-                directory_of(dir)?;
                 let last = match component {
                     b"." => Last::Dot,
                     b".." => Last::DotDot,
@@ -125,11 +130,11 @@ impl<'g> Walk<'g> {
         }
     }
 
-    /// From a directory to what a component that others follow stands for.
+    /// From a directory that may be searched to what a component that others follow stands for.
     #[inline]
     fn step(&mut self, dir: Reached<'g>, component: &[u8]) -> Result<Reached<'g>> {
         match component {
-            b"." => directory_of(dir).map(|_| dir),
+            b"." => Ok(dir),
             b".." => Ok(directory_of(dir)?.parent(self.guard)),
             name => {
                 let found = self.find(dir, name)?.ok_or(Errno::ENOENT)?;

@@ -14,6 +14,8 @@ use super::attributes::{Attribute, XattrSet};
 use super::entries::Room;
 use super::inode::{ATTRIBUTES, Inode, InodeRef};
 use super::metadata::InodeKind;
+use super::{READ, WRITE};
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 
 /// Longest name, in bytes, its namespace included.
@@ -21,8 +23,9 @@ const NAME_MAX: usize = 255;
 /// Longest value, in bytes.
 pub const XATTR_SIZE_MAX: usize = 65_536;
 const TRUSTED: &[u8] = b"trusted.";
+const SECURITY: &[u8] = b"security.";
 /// Names that have a namespace.
-const PREFIXES: [&[u8]; 3] = [b"user.", TRUSTED, b"security."];
+const PREFIXES: [&[u8]; 3] = [b"user.", TRUSTED, SECURITY];
 
 /// The name of an extended attribute, of a length that one can have.
 #[derive(Clone, Copy)]
@@ -53,39 +56,49 @@ impl Inode {
         self.flags.load(Relaxed) & ATTRIBUTES != 0
     }
 
+    /// As xattr_permission and, for `security.`, cap_inode_setxattr have it.
+    ///
     /// # Errors
-    /// `EPERM`; those of [`XattrName::check_namespace`].
-    fn may_set(&self, name: XattrName<'_>) -> Result<()> {
-        let ids = self.shared.ids();
+    /// `EPERM`, `EACCES`; those of [`XattrName::check_namespace`].
+    fn may_set(&self, name: XattrName<'_>, who: &Credentials) -> Result<()> {
         let allowed = match name.0 {
-            [b'u', b's', b'e', b'r', b'.', ..] => match self.kind() {
+            name if name.starts_with(b"user.") => match self.kind() {
                 InodeKind::File => true,
-                InodeKind::Directory => {
-                    let sticky = self.mode.load(Relaxed) & libc::S_ISVTX != 0;
-                    !sticky || ids.is_superuser() || ids.uid == self.uid.load(Relaxed)
-                }
-                InodeKind::Symlink => false,
+                InodeKind::Directory => self.mode.load(Relaxed) & libc::S_ISVTX == 0 || self.is_owned_by(who),
+                _ => false,
             },
-            name if name.starts_with(TRUSTED) || name.starts_with(b"security.") => ids.is_superuser(),
+            name if name.starts_with(TRUSTED) || name.starts_with(SECURITY) => who.is_privileged(),
             _ => true,
         };
-        if allowed { name.check_namespace() } else { Err(Errno::EPERM) }
+        if !allowed {
+            return Err(Errno::EPERM);
+        }
+        self.check_access(name, who, WRITE)
     }
 
     /// # Errors
-    /// `ENODATA`; those of [`XattrName::check_namespace`].
-    fn may_get(&self, name: XattrName<'_>) -> Result<()> {
-        let hidden = name.0.starts_with(TRUSTED) && !self.shared.ids().is_superuser()
-            || name.0.starts_with(b"user.") && self.kind() == InodeKind::Symlink;
-        if hidden { Err(Errno::ENODATA) } else { name.check_namespace() }
+    /// `ENODATA`, `EACCES`; those of [`XattrName::check_namespace`].
+    fn may_get(&self, name: XattrName<'_>, who: &Credentials) -> Result<()> {
+        let hidden = name.0.starts_with(TRUSTED) && !who.is_privileged()
+            || name.0.starts_with(b"user.") && !matches!(self.kind(), InodeKind::File | InodeKind::Directory);
+        if hidden { Err(Errno::ENODATA) } else { self.check_access(name, who, READ) }
+    }
+
+    /// The permission bits count for `user.`, and for names outside all namespaces; the others have rules of their own.
+    fn check_access(&self, name: XattrName<'_>, who: &Credentials, wanted: u32) -> Result<()> {
+        let ruled = [TRUSTED, SECURITY, b"system."].iter().any(|prefix| name.0.starts_with(prefix));
+        if !ruled {
+            self.require(who, wanted)?;
+        }
+        name.check_namespace()
     }
 
     /// `fgetxattr(2)`: a copy of an attribute's value.
     ///
     /// # Errors
-    /// `ENODATA` when there is none of that name; `EOPNOTSUPP` and `EINVAL` for a name that none can have; `ENOMEM`.
-    pub fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>> {
-        self.may_get(name)?;
+    /// `EACCES`; `ENODATA` when there is none of that name; `EOPNOTSUPP` and `EINVAL` for a name that none can have; `ENOMEM`.
+    pub fn xattr(&self, name: XattrName<'_>, who: &Credentials) -> Result<Vec<u8>> {
+        self.may_get(name, who)?;
         if !self.has_attributes() {
             return Err(Errno::ENODATA);
         }
@@ -102,11 +115,11 @@ impl Inode {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn xattr_names(&self) -> Result<Vec<u8>> {
+    pub fn xattr_names(&self, who: &Credentials) -> Result<Vec<u8>> {
         if !self.has_attributes() {
             return Ok(Vec::new());
         }
-        let all = self.shared.ids().is_superuser();
+        let all = who.is_privileged();
         self.shared.attributes().with(self.ino, |list| {
             let shown = || list.iter().map(Attribute::name).filter(|name| all || !name.starts_with(TRUSTED));
             let mut names = try_vec(shown().map(|name| name.len() + 1).sum())?;
@@ -123,13 +136,19 @@ impl InodeRef {
     /// `fsetxattr(2)`: sets an attribute and moves the ctime.
     ///
     /// # Errors
-    /// `E2BIG` for a value longer than 65,536 bytes; `EPERM` where the namespace does not allow it; `EOPNOTSUPP` and
+    /// `E2BIG` for a value longer than 65,536 bytes; `EPERM` where the namespace does not allow it, `EACCES`; `EOPNOTSUPP` and
     /// `EINVAL` for a name that none can have; `EEXIST` and `ENODATA` as `how` has it; `ENOSPC`, `ENOMEM`.
-    pub fn set_xattr(&self, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
+    pub fn set_xattr(
+        &self,
+        name: XattrName<'_>,
+        value: &[u8],
+        how: XattrSet,
+        who: &Credentials,
+    ) -> Result<()> {
         if value.len() > XATTR_SIZE_MAX {
             return Err(Errno::E2BIG);
         }
-        self.may_set(name)?;
+        self.may_set(name, who)?;
         Room::attempt(self.shared.space(), |room| {
             self.shared.attributes().set(self.ino, (name.0, value), how, room, || {
                 self.flags.fetch_or(ATTRIBUTES, Relaxed);
@@ -141,9 +160,9 @@ impl InodeRef {
     /// `fremovexattr(2)`: removes an attribute and moves the ctime.
     ///
     /// # Errors
-    /// `ENODATA` when there is none of that name; `EPERM`, `EOPNOTSUPP`, `EINVAL` as for [`InodeRef::set_xattr`].
-    pub fn remove_xattr(&self, name: XattrName<'_>) -> Result<()> {
-        self.may_set(name)?;
+    /// `ENODATA` when there is none of that name; `EPERM`, `EACCES`, `EOPNOTSUPP`, `EINVAL` as for [`InodeRef::set_xattr`].
+    pub fn remove_xattr(&self, name: XattrName<'_>, who: &Credentials) -> Result<()> {
+        self.may_set(name, who)?;
         if !self.has_attributes() {
             return Err(Errno::ENODATA);
         }

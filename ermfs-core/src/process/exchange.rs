@@ -12,7 +12,7 @@ use crate::content::{Content, View};
 use crate::errno::{Errno, Result};
 use crate::export::{self, ExportFlags};
 use crate::fs::Fs;
-use crate::namespace::{At, InodeKind, InodeRef};
+use crate::namespace::{At, InodeKind, InodeRef, READ};
 
 /// What an exported file is called whose path is not known.
 const NAMELESS: &[u8] = b"ermfs";
@@ -20,13 +20,24 @@ const NAMELESS: &[u8] = b"ermfs";
 /// The bytes of what a path or descriptor names.
 ///
 /// # Errors
-/// `EISDIR`; `EINVAL` for a symlink.
+/// `EISDIR`; `EINVAL` for a symlink; `ENXIO` for a special node.
 pub(super) fn content_of(inode: &InodeRef) -> Result<&Content> {
     match inode.kind() {
         InodeKind::Directory => Err(Errno::EISDIR),
         InodeKind::File => inode.content().ok_or(Errno::EINVAL),
         InodeKind::Symlink => Err(Errno::EINVAL),
+        _ => Err(Errno::ENXIO),
     }
+}
+
+/// As [`content_of`], of what `who` is to read.
+///
+/// # Errors
+/// Those of [`content_of`]; `EACCES`.
+fn readable_content<'i>(at: At<'_>, inode: &'i InodeRef) -> Result<&'i Content> {
+    let content = content_of(inode)?;
+    inode.require(at.who, READ)?;
+    Ok(content)
 }
 
 impl Fs {
@@ -38,12 +49,12 @@ impl Fs {
     /// is given or the machine forbids it (`vm.memfd_noexec` = 2: then it silently is not).
     ///
     /// # Errors
-    /// `EISDIR`, the walk's; `EIO` for a corrupt block; `ENOSPC`, `ENOMEM`, and what the kernel answers to
+    /// `EISDIR`, `EACCES`, the walk's; `EIO` for a corrupt block; `ENOSPC`, `ENOMEM`, and what the kernel answers to
     /// making a memfd (`EMFILE`, `ENFILE`).
     pub fn export_memfd(at: At<'_>, path: &[u8], flags: ExportFlags) -> Result<OwnedFd> {
         let _operation = Operation::begin(at.fs)?;
         let inode = Fs::lookup(at, path, true)?;
-        let exported = export::export_memfd(content_of(&inode)?, path, flags)?;
+        let exported = export::export_memfd(readable_content(at, &inode)?, path, flags)?;
         inode.note_read();
         Ok(exported)
     }
@@ -58,7 +69,7 @@ impl Fs {
     pub fn export_gzip(at: At<'_>, path: &[u8], flags: ExportFlags) -> Result<OwnedFd> {
         let _operation = Operation::begin(at.fs)?;
         let inode = Fs::lookup(at, path, true)?;
-        let exported = export::export_gzip(&content_of(&inode)?.snapshot()?, path, flags)?;
+        let exported = export::export_gzip(&readable_content(at, &inode)?.snapshot()?, path, flags)?;
         inode.note_read();
         Ok(exported)
     }

@@ -14,9 +14,10 @@ use super::fd_table;
 use super::locked::Slot;
 use super::open_file::OpenFile;
 use super::{AT_FDCWD, Operation};
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::fs::{Config, Fs, Mode};
-use crate::namespace::{At, InodeKind, InodeRef};
+use crate::namespace::{At, EXECUTE, InodeKind, InodeRef};
 
 /// Longest path, the NUL that C needs included.
 const PATH_MAX: usize = libc::PATH_MAX as usize;
@@ -160,7 +161,7 @@ impl Start {
         if first != b'/' && dir.kind() != InodeKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok(At { fs: self.fs(), dir })
+        Ok(At { fs: self.fs(), dir, who: self.fs().credentials() })
     }
 }
 
@@ -198,12 +199,27 @@ impl Target {
     }
 }
 
-/// Runs `work` on the inode that `dirfd` and `path` name.
+/// Runs `work` on the inode that `dirfd` and `path` name, for the process's effective ids.
 ///
 /// # Errors
 /// As [`with_start`], and the walk's.
 #[inline]
 pub(super) fn with_inode<R>(
+    dirfd: i32,
+    path: &[u8],
+    target: Target,
+    work: impl FnOnce(&Arc<Fs>, &InodeRef) -> Result<R>,
+) -> Result<R> {
+    with_inode_as(Fs::credentials, dirfd, path, target, work)
+}
+
+/// As [`with_inode`], the path being walked for whom `who` says.
+///
+/// # Errors
+/// As [`with_inode`].
+#[inline]
+pub(super) fn with_inode_as<R>(
+    who: impl FnOnce(&Fs) -> &'static Credentials,
     dirfd: i32,
     path: &[u8],
     target: Target,
@@ -220,18 +236,20 @@ pub(super) fn with_inode<R>(
     }
     let start = Start::new(dirfd, path)?;
     let _operation = Operation::begin(start.fs())?;
-    let inode = Fs::lookup(start.at(path)?, path, target.follow)?;
+    let at = At { who: who(start.fs()), ..start.at(path)? };
+    let inode = Fs::lookup(at, path, target.follow)?;
     work(start.fs(), &inode)
 }
 
 /// Makes `dir` the working directory.
 ///
 /// # Errors
-/// `ENOTDIR`, `ENOMEM`.
+/// `ENOTDIR`, `EACCES`, `ENOMEM`.
 pub(super) fn set_working_directory(fs: &Arc<Fs>, dir: &InodeRef) -> Result<()> {
     if dir.kind() != InodeKind::Directory {
         return Err(Errno::ENOTDIR);
     }
+    dir.require(fs.credentials(), EXECUTE)?;
     let place = Place { fs: Arc::clone(fs), dir: dir.clone() };
     let place = Counted::try_new(place).map_err(|(error, _)| Errno::from(error))?;
     drop(WORKING_DIRECTORY.replace(Some(place), false));

@@ -34,9 +34,12 @@ pub use calls::filesystem::{
     configure_default, file_info, fsmount, fstatvfs, is_lockless, set_lockless_mode, statistics, statvfs,
 };
 pub use calls::io::{lseek, pread, preadv, pwrite, read, readv, write};
-pub use calls::metadata::{fchmod, fchmodat, fchown, fchownat, fstat, fstatat, futimens, utimensat};
+pub use calls::metadata::{
+    fchmod, fchmodat, fchown, fchownat, fstat, fstatat, futimens, refresh_credentials, utimensat,
+};
 pub use calls::names::{
-    chdir, faccessat, fchdir, getcwd, linkat, mkdirat, readlinkat, realpath, renameat2, symlinkat, unlinkat,
+    chdir, faccessat, fchdir, getcwd, linkat, mkdirat, mknodat, readlinkat, realpath, renameat2, symlinkat,
+    unlinkat,
 };
 pub use calls::space::{copy_file_range, fallocate, fdatasync, fsync, ftruncate, posix_fadvise, truncate};
 pub use calls::xattr::{XattrOf, getxattr, listxattr, removexattr, setxattr, xattr_flags};

@@ -169,7 +169,7 @@ impl Tree {
     }
 
     fn at(&self) -> At<'_> {
-        At { fs: &self.0, dir: &self.1 }
+        At { fs: &self.0, dir: &self.1, who: self.0.credentials() }
     }
 
     fn import(&self, path: &str, bytes: &[u8]) -> Result<()> {

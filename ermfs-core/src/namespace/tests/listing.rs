@@ -129,7 +129,7 @@ fn a_directory_behaves_as_a_map_at_every_size() {
             let name =
                 format!("{}{}", "long-name-".repeat(random.below(4)), random.below(target * 2)).into_bytes();
             if grow || random.below(10) == 0 {
-                match Fs::mknod(tree.at(), &name, 0o600) {
+                match Fs::mknod(tree.at(), &name, 0o600, 0) {
                     Ok(()) => {
                         let ino = Fs::stat(tree.at(), &name, false).unwrap().ino;
                         assert!(model.insert(name, ino).is_none());

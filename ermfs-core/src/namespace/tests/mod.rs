@@ -5,6 +5,7 @@ mod concurrent;
 mod limits;
 mod listing;
 mod oracle;
+mod permissions;
 mod rules;
 
 use core::ops::ControlFlow;
@@ -17,6 +18,9 @@ use crate::epoch;
 use crate::errno::Errno;
 use crate::fs::Config;
 use crate::space::Space;
+
+/// Who may do everything.
+static ROOT: Credentials = Credentials::superuser_as(0, 0);
 
 /// A filesystem and the calls on its root.
 struct Tree {
@@ -36,11 +40,11 @@ impl Tree {
     }
 
     fn at(&self) -> At<'_> {
-        At { fs: &self.fs, dir: &self.root }
+        At { fs: &self.fs, dir: &self.root, who: self.fs.credentials() }
     }
 
     fn below<'a>(&'a self, dir: &'a InodeRef) -> At<'a> {
-        At { fs: &self.fs, dir }
+        At { fs: &self.fs, dir, who: self.fs.credentials() }
     }
 
     fn create(&self, path: &str) -> Result<InodeRef> {

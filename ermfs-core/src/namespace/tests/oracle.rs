@@ -200,12 +200,12 @@ fn here(ours: &Ours, call: &Call, path: &str, other: &str) -> Answer {
             nothing(Fs::open(at, path, &how(*flags, *mode)).map(|(inode, created)| {
                 if flags.contains(OFlags::TRUNC) && !created && inode.kind() == InodeKind::File {
                     inode.content().unwrap().truncate(0).unwrap();
-                    inode.note_write();
+                    inode.note_write(&ROOT);
                 }
             }))
         }
         Call::Mkdir(mode) => nothing(Fs::mkdir(at, path, *mode)),
-        Call::Mknod(mode) => nothing(Fs::mknod(at, path, *mode)),
+        Call::Mknod(mode) => nothing(Fs::mknod(at, path, *mode, 0)),
         Call::Symlink(target) => nothing(Fs::symlink(target.as_bytes(), at, path)),
         Call::Link(follow) => nothing(Fs::link(at, path, at, other, *follow)),
         Call::Unlink => nothing(Fs::unlink(at, path)),
@@ -217,19 +217,13 @@ fn here(ours: &Ours, call: &Call, path: &str, other: &str) -> Answer {
         }
         Call::Readlink => Fs::readlink(at, path, &mut [0; 300]).map(|n| n as u64),
         Call::Stat(follow) => Fs::stat(at, path, *follow).map(|stat| stat.mode.into()),
-        Call::Chmod(mode) => with(true, &|inode| {
-            inode.chmod(*mode);
-            Ok(())
-        }),
-        Call::Chown => with(false, &|inode| {
-            inode.chown(None, None);
-            Ok(())
-        }),
-        Call::Times(atime, mtime) => with(false, &|inode| inode.set_times(*atime, *mtime)),
+        Call::Chmod(mode) => with(true, &|inode| inode.chmod(*mode, &ROOT)),
+        Call::Chown => with(false, &|inode| inode.chown(None, None, &ROOT)),
+        Call::Times(atime, mtime) => with(false, &|inode| inode.set_times(*atime, *mtime, &ROOT)),
         Call::Write => {
             Fs::open(at, path, &OpenHow { write: true, ..OpenHow::default() }).and_then(|(inode, _)| {
                 let written = inode.content().unwrap().write_at(0, &mut crate::content::Source::new(b"x"))?;
-                inode.note_write();
+                inode.note_write(&ROOT);
                 Ok(written as u64)
             })
         }
@@ -248,6 +242,7 @@ fn how(flags: OFlags, mode: u32) -> OpenHow {
         // O_TMPFILE contains O_DIRECTORY.
         directory: flags.contains(OFlags::DIRECTORY) && !flags.contains(OFlags::TMPFILE),
         nofollow: flags.contains(OFlags::NOFOLLOW),
+        noatime: false,
         tmpfile: flags.contains(OFlags::TMPFILE),
         path_only: flags.contains(OFlags::PATH),
         mode,

@@ -79,11 +79,7 @@ impl DirStream {
             u64::from_ne_bytes(bytes)
         };
         let next_cookie = number(8);
-        let kind = match header[16] {
-            libc::DT_DIR => InodeKind::Directory,
-            libc::DT_LNK => InodeKind::Symlink,
-            _ => InodeKind::File,
-        };
+        let kind = InodeKind::from_entry_type(header[16]).unwrap_or(InodeKind::File);
         let name = &rest[..usize::from(header[17])];
         self.at += HEADER + name.len();
         self.position = next_cookie as i64;
@@ -102,14 +98,9 @@ impl DirStream {
                 if batch.capacity() - batch.len() < HEADER + entry.name.len() {
                     return ControlFlow::Break(());
                 }
-                let kind = match entry.kind {
-                    InodeKind::File => libc::DT_REG,
-                    InodeKind::Directory => libc::DT_DIR,
-                    InodeKind::Symlink => libc::DT_LNK,
-                };
                 batch.extend_from_slice(&entry.ino.to_ne_bytes());
                 batch.extend_from_slice(&entry.next_cookie.to_ne_bytes());
-                batch.extend_from_slice(&[kind, len]);
+                batch.extend_from_slice(&[entry.kind.entry_type(), len]);
                 batch.extend_from_slice(entry.name);
                 ControlFlow::Continue(())
             })

@@ -14,6 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::export::{self, ExportFlags, Program};
 use crate::fs::Fs;
 use crate::gate;
+use crate::namespace::EXECUTE;
 use crate::process::AT_FDCWD;
 use crate::process::exchange::content_of;
 use crate::process::filesystems::{Target, with_inode, with_start};
@@ -64,18 +65,16 @@ pub fn export_gzip(path: &[u8], flags: i32) -> Result<OwnedFd> {
 /// mounted. The program's own descriptor is close-on-exec; a script's stays open in the interpreter.
 ///
 /// # Errors
-/// `EACCES` for what is no regular file or has no x bit in its mode, or where the machine forbids
+/// `EACCES` for what is no regular file or has is not executable for the process, or where the machine forbids
 /// executable memfds; `ENOEXEC`, `E2BIG`, `ENOENT` (of the path, or a missing interpreter) and what else
 /// the kernel answers; those of [`export_memfdat`].
 ///
 /// # Safety
 /// `argv` and `envp` are null or arrays of pointers to NUL-terminated strings, the last of them null.
 pub unsafe fn execve(path: &[u8], argv: *const *const c_char, envp: *const *const c_char) -> Errno {
-    let program = with_inode(AT_FDCWD, path, FOLLOW, |_, inode| {
+    let program = with_inode(AT_FDCWD, path, FOLLOW, |fs, inode| {
         let content = content_of(inode).map_err(|_| Errno::EACCES)?;
-        if inode.stat().mode & 0o111 == 0 {
-            return Err(Errno::EACCES);
-        }
+        inode.require(fs.credentials(), EXECUTE)?;
         Program::new(content, path)
     });
     match program {
@@ -261,7 +260,7 @@ mod tests {
         for compress in [Compress::OnClose, Compress::Background, Compress::Never] {
             let fs = Fs::new(&Config { compress, ..Config::default() }).unwrap();
             let root = fs.root();
-            let at = crate::namespace::At { fs: &fs, dir: &root };
+            let at = crate::namespace::At { fs: &fs, dir: &root, who: fs.credentials() };
             let wants_packing =
                 export::import(at, b"f", 0o600, |content| export::fill_from_fd(content, input.as_fd()));
             assert_eq!(wants_packing.unwrap().is_some(), compress == Compress::Background);

@@ -10,8 +10,6 @@ use crate::process::filesystems::{self, Start, Target, with_inode};
 use crate::process::open_file::OpenFile;
 use crate::process::{AT_FDCWD, Operation};
 
-/// What an inode with a name of ordinary length takes; turns free bytes into free inodes for statvfs.
-const BYTES_PER_INODE: u64 = 256;
 /// The unit in which statvfs counts.
 const STATVFS_BLOCK: u64 = 4096;
 
@@ -100,19 +98,17 @@ pub fn fstatvfs(fd: i32) -> Result<libc::statvfs> {
 }
 
 fn status_of(fs: &Fs) -> libc::statvfs {
-    let statistics = fs.statistics();
-    let free = statistics.max_bytes.saturating_sub(statistics.bytes_in_use);
-    let free_inodes = free / BYTES_PER_INODE;
+    let room = fs.status();
     // SAFETY: a struct of integers, of which zero is a value; what is not set below is padding.
     let mut status: libc::statvfs = unsafe { core::mem::zeroed() };
     status.f_bsize = STATVFS_BLOCK;
     status.f_frsize = STATVFS_BLOCK;
-    status.f_blocks = statistics.max_bytes / STATVFS_BLOCK;
-    status.f_bfree = free / STATVFS_BLOCK;
-    status.f_bavail = status.f_bfree;
-    status.f_files = statistics.files.saturating_add(statistics.directories).saturating_add(free_inodes);
-    status.f_ffree = free_inodes;
-    status.f_favail = free_inodes;
+    status.f_blocks = room.total_bytes / STATVFS_BLOCK;
+    status.f_bfree = room.free_bytes / STATVFS_BLOCK;
+    status.f_bavail = room.available_bytes / STATVFS_BLOCK;
+    status.f_files = room.inodes.saturating_add(room.free_inodes);
+    status.f_ffree = room.free_inodes;
+    status.f_favail = room.free_inodes;
     status.f_fsid = fs.device();
     status.f_namemax = 255;
     status

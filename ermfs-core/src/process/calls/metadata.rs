@@ -3,6 +3,7 @@
 use ermfs_memory::BLOCK_SIZE;
 
 use super::with_file;
+use crate::credentials::{self, Credentials};
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::gate;
@@ -68,59 +69,64 @@ fn status(fs: &Fs, metadata: &Metadata) -> libc::stat {
 /// Sets the permission bits of an open file; see fchmod(2).
 ///
 /// # Errors
-/// `EBADF`, also for `O_PATH`; `EIO` for a poisoned filesystem.
+/// `EBADF`, also for `O_PATH`; `EPERM`; `EIO` for a poisoned filesystem.
 pub fn fchmod(fd: i32, mode: u32) -> Result<()> {
     with_file(fd, |file| {
         file.usable()?;
         let _operation = Operation::begin(file.fs())?;
-        file.inode().chmod(mode & 0o7777);
-        Ok(())
+        file.inode().chmod(mode, file.fs().credentials())
     })
 }
 
 /// Sets the permission bits of what `dirfd` and `path` name; see fchmodat(2), flags as fchmodat2 has them.
 ///
 /// # Errors
-/// `EINVAL` for an unknown flag, `EOPNOTSUPP` for a symlink, `EBADF`, the walk's.
+/// `EINVAL` for an unknown flag, `EOPNOTSUPP` for a symlink, `EPERM`, `EBADF`, the walk's.
 pub fn fchmodat(dirfd: i32, path: &[u8], mode: u32, flags: i32) -> Result<()> {
     check_flags(flags, libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH)?;
-    with_inode(dirfd, path, Target::from_flags(flags), |_, inode| {
+    with_inode(dirfd, path, Target::from_flags(flags), |fs, inode| {
         if inode.kind() == InodeKind::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
-        inode.chmod(mode & 0o7777);
-        Ok(())
+        inode.chmod(mode, fs.credentials())
     })
 }
 
 /// Sets owner and group of an open file, `u32::MAX` leaving one as it is; see fchown(2).
 ///
 /// # Errors
-/// `EBADF`, also for `O_PATH`; `EIO` for a poisoned filesystem.
+/// `EBADF`, also for `O_PATH`; `EPERM`; `EIO` for a poisoned filesystem.
 pub fn fchown(fd: i32, owner: u32, group: u32) -> Result<()> {
     with_file(fd, |file| {
         file.usable()?;
         let _operation = Operation::begin(file.fs())?;
-        change_owner(file.inode(), owner, group);
-        Ok(())
+        change_owner(file.inode(), owner, group, file.fs().credentials())
     })
 }
 
 /// Sets owner and group of what `dirfd` and `path` name; see fchownat(2).
 ///
 /// # Errors
-/// `EINVAL` for an unknown flag, `EBADF`, the walk's.
+/// `EINVAL` for an unknown flag, `EPERM`, `EBADF`, the walk's.
 pub fn fchownat(dirfd: i32, path: &[u8], owner: u32, group: u32, flags: i32) -> Result<()> {
     check_flags(flags, libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH)?;
-    with_inode(dirfd, path, Target::from_flags(flags), |_, inode| {
-        change_owner(inode, owner, group);
-        Ok(())
+    with_inode(dirfd, path, Target::from_flags(flags), |fs, inode| {
+        change_owner(inode, owner, group, fs.credentials())
     })
 }
 
-fn change_owner(inode: &Inode, owner: u32, group: u32) {
+fn change_owner(inode: &Inode, owner: u32, group: u32, who: &Credentials) -> Result<()> {
     let changed = |id| (id != SAME_ID).then_some(id);
-    inode.chown(changed(owner), changed(group));
+    inode.chown(changed(owner), changed(group), who)
+}
+
+/// Reads the process's effective and real ids again, which permissions are judged by in all its filesystems.
+///
+/// # Errors
+/// `ENOMEM`; the ids are as they were then.
+pub fn refresh_credentials() -> Result<()> {
+    let _inside = gate::enter();
+    credentials::refresh()
 }
 
 /// Sets access and modification times, `None` meaning now for both; see utimensat(2). Without a path
@@ -128,7 +134,7 @@ fn change_owner(inode: &Inode, owner: u32, group: u32) {
 ///
 /// # Errors
 /// `EINVAL` for an unknown flag or nanoseconds out of range, `EFAULT` without a path and a descriptor,
-/// `EBADF`, the walk's.
+/// `EPERM`, `EACCES`, `EBADF`, the walk's.
 pub fn utimensat<'a>(
     dirfd: i32,
     path: impl Into<Option<&'a [u8]>>,
@@ -146,7 +152,9 @@ pub fn utimensat<'a>(
         }
         Some(path) => {
             check_flags(flags, libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH)?;
-            with_inode(dirfd, path, Target::from_flags(flags), |_, inode| set_times(inode, times))
+            with_inode(dirfd, path, Target::from_flags(flags), |fs, inode| {
+                set_times(inode, times, fs.credentials())
+            })
         }
     }
 }
@@ -154,7 +162,7 @@ pub fn utimensat<'a>(
 /// As [`utimensat`], of an open file; see futimens(3).
 ///
 /// # Errors
-/// `EBADF`, also for `O_PATH`; `EINVAL` for nanoseconds out of range.
+/// `EBADF`, also for `O_PATH`; `EPERM`, `EACCES`; `EINVAL` for nanoseconds out of range.
 pub fn futimens(fd: i32, times: Option<&[libc::timespec; 2]>) -> Result<()> {
     // The C library looks at the sign, and the kernel then at the times.
     if fd < 0 {
@@ -167,7 +175,7 @@ pub fn futimens(fd: i32, times: Option<&[libc::timespec; 2]>) -> Result<()> {
     with_file(fd, |file| {
         file.usable()?;
         let _operation = Operation::begin(file.fs())?;
-        set_times(file.inode(), times)
+        set_times(file.inode(), times, file.fs().credentials())
     })
 }
 
@@ -176,10 +184,10 @@ fn omits_both(times: Option<&[libc::timespec; 2]>) -> bool {
     times.is_some_and(|times| times.iter().all(|time| time.tv_nsec == libc::UTIME_OMIT))
 }
 
-fn set_times(inode: &Inode, times: Option<&[libc::timespec; 2]>) -> Result<()> {
+fn set_times(inode: &Inode, times: Option<&[libc::timespec; 2]>, who: &Credentials) -> Result<()> {
     match times {
-        None => inode.set_times(TimeSet::Now, TimeSet::Now),
-        Some([atime, mtime]) => inode.set_times(time_set(atime)?, time_set(mtime)?),
+        None => inode.set_times(TimeSet::Now, TimeSet::Now, who),
+        Some([atime, mtime]) => inode.set_times(time_set(atime)?, time_set(mtime)?, who),
     }
 }
 

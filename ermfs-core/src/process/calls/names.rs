@@ -7,11 +7,12 @@ use ermfs_memory::try_vec;
 
 use super::files::masked;
 use super::with_file;
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::gate;
-use crate::namespace::{At, InodeKind, InodeRef, Metadata, RenameFlags};
-use crate::process::filesystems::{self, Start, Target, with_inode, with_start};
+use crate::namespace::{At, InodeKind, InodeRef, RenameFlags};
+use crate::process::filesystems::{self, Start, Target, with_inode, with_inode_as, with_start};
 use crate::process::{AT_FDCWD, Operation};
 
 /// Longest path, its NUL included; also longer than any symlink's target.
@@ -25,6 +26,20 @@ const MAX_SYMLINKS: usize = 40;
 /// `EBADF`, `EEXIST`, `ENOSPC`, `ENOMEM`, the walk's.
 pub fn mkdirat(dirfd: i32, path: &[u8], mode: u32) -> Result<()> {
     with_start(dirfd, path, |at| Fs::mkdir(at, path, masked(mode) & 0o1777))
+}
+
+/// Makes a regular file or a special node, as the kind in `mode` says; see mknodat(2).
+///
+/// # Errors
+/// `EINVAL` for a kind that it does not make or a device number that is none, `EPERM` for a directory and for a device of an
+/// unprivileged process, `EACCES`, `EBADF`, `EEXIST`, `ENOSPC`, `ENOMEM`, the walk's.
+pub fn mknodat(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
+    // The C library looks whether the number fits the system call.
+    if u32::try_from(rdev).is_err() {
+        return Err(Errno::EINVAL);
+    }
+    Fs::mknod_kind(mode)?;
+    with_start(dirfd, path, |at| Fs::mknod(at, path, mode & libc::S_IFMT | masked(mode & 0o7777), rdev))
 }
 
 /// Removes a name, or with `AT_REMOVEDIR` an empty directory; see unlinkat(2).
@@ -150,40 +165,18 @@ pub fn faccessat(dirfd: i32, path: &[u8], mode: i32, flags: i32) -> Result<()> {
     if mode & !MODES != 0 || flags & !FLAGS != 0 {
         return Err(Errno::EINVAL);
     }
-    with_inode(dirfd, path, Target::from_flags(flags), |_, inode| {
+    let who: fn(&Fs) -> &'static Credentials =
+        if flags & libc::AT_EACCESS != 0 { Fs::credentials } else { Fs::real_credentials };
+    with_inode_as(who, dirfd, path, Target::from_flags(flags), |fs, inode| {
         // The three bits of `mode` are those of a permission class.
-        if mode == 0 || may(&inode.stat(), mode as u32, flags & libc::AT_EACCESS != 0)? {
-            Ok(())
-        } else {
-            Err(Errno::EACCES)
-        }
+        inode.require(who(fs), mode.cast_unsigned())
     })
-}
-
-/// Whether the process's ids have all of the permissions `wanted` (bits of one class).
-fn may(metadata: &Metadata, wanted: u32, effective: bool) -> Result<bool> {
-    use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
-    let (user, group) = if effective { (geteuid(), getegid()) } else { (getuid(), getgid()) };
-    if user.is_root() {
-        let executable = metadata.kind != InodeKind::File || metadata.mode & 0o111 != 0;
-        return Ok(wanted & libc::X_OK as u32 == 0 || executable);
-    }
-    let shift = if metadata.uid == user.as_raw() {
-        6
-    } else if metadata.gid == group.as_raw()
-        || getgroups()?.iter().any(|group| group.as_raw() == metadata.gid)
-    {
-        3
-    } else {
-        0
-    };
-    Ok((metadata.mode >> shift) & wanted == wanted)
 }
 
 /// Makes a directory the working directory; relative paths without a `dirfd` start there. See chdir(2).
 ///
 /// # Errors
-/// `ENOTDIR`, `ENOMEM`, the walk's.
+/// `ENOTDIR`, `EACCES`, `ENOMEM`, the walk's.
 pub fn chdir(path: &[u8]) -> Result<()> {
     with_inode(AT_FDCWD, path, Target { follow: true, empty_path: false }, filesystems::set_working_directory)
 }
@@ -191,7 +184,7 @@ pub fn chdir(path: &[u8]) -> Result<()> {
 /// As [`chdir`], to a directory that is open, in any filesystem, which stays alive with it; see fchdir(2).
 ///
 /// # Errors
-/// `EBADF`, `ENOTDIR`, `ENOMEM`.
+/// `EBADF`, `ENOTDIR`, `EACCES`, `ENOMEM`.
 pub fn fchdir(fd: i32) -> Result<()> {
     with_file(fd, |file| {
         let _operation = Operation::begin(file.fs())?;
@@ -227,9 +220,9 @@ pub fn realpath(path: &[u8]) -> Result<Vec<u8>> {
             let name_at = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
             let (parent, name) = path.split_at(name_at);
             if !parent.is_empty() {
-                dir = parent_of(At { fs: at.fs, dir: &dir }, parent)?;
+                dir = parent_of(At { dir: &dir, ..at }, parent)?;
             }
-            let last = Fs::lookup(At { fs: at.fs, dir: &dir }, name, false)?;
+            let last = Fs::lookup(At { dir: &dir, ..at }, name, false)?;
             match last.symlink_target() {
                 Some(target) => path = copied(target)?,
                 None => return joined(at.fs.path_of(&dir)?, name),

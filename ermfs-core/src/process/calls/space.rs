@@ -3,24 +3,17 @@
 use super::{check_offset, with_file};
 use crate::errno::{Errno, Result};
 use crate::gate;
-use crate::namespace::InodeKind;
 use crate::process::filesystems::{Target, with_inode};
 use crate::process::{AT_FDCWD, fd_table};
 
 /// Sets a file's size in bytes; see truncate(2).
 ///
 /// # Errors
-/// `EINVAL` for a negative size, `EISDIR`, the walk's, `ENOSPC`, `ENOMEM`.
+/// `EINVAL` for a negative size, `EISDIR`, `EACCES`, the walk's, `ENOSPC`, `ENOMEM`.
 pub fn truncate(path: &[u8], size: i64) -> Result<()> {
     check_offset(size)?;
-    with_inode(AT_FDCWD, path, Target { follow: true, empty_path: false }, |_, inode| {
-        let content = match inode.kind() {
-            InodeKind::Directory => return Err(Errno::EISDIR),
-            _ => inode.content().ok_or(Errno::EINVAL)?,
-        };
-        content.truncate(size as u64)?;
-        inode.note_write();
-        Ok(())
+    with_inode(AT_FDCWD, path, Target { follow: true, empty_path: false }, |fs, inode| {
+        inode.set_len(size.cast_unsigned(), fs.credentials())
     })
 }
 

@@ -1,6 +1,7 @@
 //! Extended attributes: getxattr, setxattr, listxattr and removexattr, each with its l- and f- form.
 
 use super::with_file;
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::namespace::{InodeRef, XattrName, XattrSet};
 use crate::process::filesystems::{Target, with_inode};
@@ -20,7 +21,7 @@ pub enum XattrOf<'a> {
 impl XattrOf<'_> {
     /// # Errors
     /// The walk's; `EBADF`, also for `O_PATH`; `EIO` for a poisoned filesystem; `work`'s.
-    fn with<R>(self, work: impl FnOnce(&InodeRef) -> Result<R>) -> Result<R> {
+    fn with<R>(self, work: impl FnOnce(&InodeRef, &Credentials) -> Result<R>) -> Result<R> {
         let (path, follow) = match self {
             XattrOf::Path(path) => (path, true),
             XattrOf::Link(path) => (path, false),
@@ -28,11 +29,13 @@ impl XattrOf<'_> {
                 return with_file(fd, |file| {
                     file.usable()?;
                     let _operation = Operation::begin(file.fs())?;
-                    work(file.inode())
+                    work(file.inode(), file.fs().credentials())
                 });
             }
         };
-        with_inode(AT_FDCWD, path, Target { follow, empty_path: false }, |_, inode| work(inode))
+        with_inode(AT_FDCWD, path, Target { follow, empty_path: false }, |fs, inode| {
+            work(inode, fs.credentials())
+        })
     }
 }
 
@@ -51,9 +54,9 @@ pub fn xattr_flags(flags: i32) -> Result<XattrSet> {
 ///
 /// # Errors
 /// `ENODATA` when there is none of that name, `EOPNOTSUPP` outside `user.`, `trusted.` and `security.`, `EINVAL` for
-/// one of these alone, `ENOMEM`, `EBADF`, the walk's.
+/// one of these alone, `EACCES`, `ENOMEM`, `EBADF`, the walk's.
 pub fn getxattr(of: XattrOf<'_>, name: XattrName<'_>) -> Result<Vec<u8>> {
-    of.with(|inode| inode.xattr(name))
+    of.with(|inode, who| inode.xattr(name, who))
 }
 
 /// Sets an attribute; see setxattr(2).
@@ -62,7 +65,7 @@ pub fn getxattr(of: XattrOf<'_>, name: XattrName<'_>) -> Result<Vec<u8>> {
 /// `E2BIG` for more than 65,536 bytes, `EEXIST` and `ENODATA` as `how` has it, `EPERM`, `ENOSPC`, and those of
 /// [`getxattr`].
 pub fn setxattr(of: XattrOf<'_>, name: XattrName<'_>, value: &[u8], how: XattrSet) -> Result<()> {
-    of.with(|inode| inode.set_xattr(name, value, how))
+    of.with(|inode, who| inode.set_xattr(name, value, how, who))
 }
 
 /// The names of all attributes, a NUL after each; see listxattr(2).
@@ -70,7 +73,7 @@ pub fn setxattr(of: XattrOf<'_>, name: XattrName<'_>, value: &[u8], how: XattrSe
 /// # Errors
 /// `ENOMEM`, `EBADF`, the walk's.
 pub fn listxattr(of: XattrOf<'_>) -> Result<Vec<u8>> {
-    of.with(|inode| inode.xattr_names())
+    of.with(|inode, who| inode.xattr_names(who))
 }
 
 /// Removes an attribute; see removexattr(2).
@@ -78,5 +81,5 @@ pub fn listxattr(of: XattrOf<'_>) -> Result<Vec<u8>> {
 /// # Errors
 /// `EPERM`, and those of [`getxattr`].
 pub fn removexattr(of: XattrOf<'_>, name: XattrName<'_>) -> Result<()> {
-    of.with(|inode| inode.remove_xattr(name))
+    of.with(|inode, who| inode.remove_xattr(name, who))
 }

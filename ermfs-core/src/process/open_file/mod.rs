@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 
 use super::{O_ANYFD, Operation, packer};
 use crate::content::Content;
+use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::namespace::{At, DirEntry, InodeKind, InodeRef, Metadata, OpenHow};
@@ -88,32 +89,50 @@ impl OpenFile {
     pub fn open(at: At<'_>, path: &[u8], flags: i32, mode: u32) -> Result<Counted<OpenFile>> {
         let flags = checked_flags(flags)?;
         let _operation = Operation::begin(at.fs)?;
-        let has = |flag| flags & flag == flag;
-        let access = flags & libc::O_ACCMODE;
-        let creating = flags & (libc::O_CREAT | O_TMPFILE_ALONE) != 0;
-        let how = OpenHow {
-            // Access mode 3 asks for both permissions and gives a description that can do neither.
-            read: access != libc::O_WRONLY && !has(libc::O_PATH),
-            write: access != libc::O_RDONLY,
-            create: has(libc::O_CREAT),
-            exclusive: has(libc::O_EXCL),
-            truncate: has(libc::O_TRUNC),
-            directory: has(libc::O_DIRECTORY),
-            nofollow: has(libc::O_NOFOLLOW),
-            tmpfile: has(O_TMPFILE_ALONE),
-            path_only: has(libc::O_PATH),
-            mode: if creating { mode & 0o7777 } else { 0 },
-        };
+        let how = how_of(flags, mode);
         let (inode, created) = Fs::open(at, path, &how)?;
         let file = OpenFile::new(Arc::clone(at.fs), inode, flags & !OPENING_FLAGS)?;
-        if how.truncate
-            && !created
-            && let Some(content) = file.inode.content()
-        {
-            content.truncate(0)?;
-            file.inode.note_write();
+        if how.truncate && !created {
+            file.truncate_at_open(at.who)?;
         }
         Ok(file)
+    }
+
+    /// Opens an inode that the caller holds, as `open(2)` of a path that leads to it would: for who knows inodes instead
+    /// of paths, as a mount does.
+    ///
+    /// # Errors
+    /// `EINVAL` for flags that exclude each other, `EEXIST` when they ask for a new file, and those of `open(2)` for what
+    /// is there already.
+    pub fn open_inode(
+        fs: &Arc<Fs>,
+        inode: &InodeRef,
+        flags: i32,
+        who: &Credentials,
+    ) -> Result<Counted<OpenFile>> {
+        let flags = checked_flags(flags)?;
+        let _operation = Operation::begin(fs)?;
+        let how = how_of(flags, 0);
+        if how.create && how.exclusive || how.tmpfile {
+            return Err(Errno::EEXIST);
+        }
+        if how.create && inode.kind() == InodeKind::Directory {
+            return Err(Errno::EISDIR);
+        }
+        inode.may_open(&how, who)?;
+        let file = OpenFile::new(Arc::clone(fs), inode.clone(), flags & !OPENING_FLAGS)?;
+        if how.truncate {
+            file.truncate_at_open(who)?;
+        }
+        Ok(file)
+    }
+
+    fn truncate_at_open(&self, who: &Credentials) -> Result<()> {
+        if let Some(content) = self.inode.content() {
+            content.truncate(0)?;
+            self.inode.note_write(who);
+        }
+        Ok(())
     }
 
     /// A description of a directory, for reading.
@@ -158,9 +177,13 @@ impl OpenFile {
     /// Changes those of the status flags that `fcntl(F_SETFL)` can change, and ignores the rest.
     ///
     /// # Errors
-    /// `EBADF` for an `O_PATH` description.
+    /// `EBADF` for an `O_PATH` description, `EPERM` for `O_NOATIME` of who is not the owner.
     pub fn set_flags(&self, flags: i32) -> Result<()> {
         self.usable()?;
+        let without_atime = flags & !self.flags() & libc::O_NOATIME != 0;
+        if without_atime && !self.inode.is_owned_by(self.fs.credentials()) {
+            return Err(Errno::EPERM);
+        }
         let change = |old| Some(old & !SETTABLE_FLAGS | flags & SETTABLE_FLAGS);
         // The update never declines, so there is no error to look at.
         let _ = self.flags.fetch_update(AcqRel, Acquire, change);
@@ -253,6 +276,27 @@ impl Drop for OpenFile {
             packer::queue(&self.fs, &self.inode);
         }
         self.fs.description_closed();
+    }
+}
+
+/// What checked flags ask of the namespace.
+fn how_of(flags: i32, mode: u32) -> OpenHow {
+    let has = |flag| flags & flag == flag;
+    let access = flags & libc::O_ACCMODE;
+    let creating = flags & (libc::O_CREAT | O_TMPFILE_ALONE) != 0;
+    OpenHow {
+        // Access mode 3 asks for both permissions and gives a description that can do neither.
+        read: access != libc::O_WRONLY && !has(libc::O_PATH),
+        write: access != libc::O_RDONLY,
+        create: has(libc::O_CREAT),
+        exclusive: has(libc::O_EXCL),
+        truncate: has(libc::O_TRUNC),
+        directory: has(libc::O_DIRECTORY),
+        nofollow: has(libc::O_NOFOLLOW),
+        noatime: has(libc::O_NOATIME),
+        tmpfile: has(O_TMPFILE_ALONE),
+        path_only: has(libc::O_PATH),
+        mode: if creating { mode & 0o7777 } else { 0 },
     }
 }
 

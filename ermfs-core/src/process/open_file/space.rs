@@ -33,7 +33,7 @@ impl OpenFile {
         self.usable()?;
         let content = self.inode().content().filter(|_| self.is_writable()).ok_or(Errno::EINVAL)?;
         content.truncate(size)?;
-        self.inode().note_write();
+        self.inode().note_write(self.fs().credentials());
         Ok(())
     }
 
@@ -72,7 +72,7 @@ impl OpenFile {
             }
             _ => check_insert(content, offset, len).and_then(|()| content.insert_range(offset, len)),
         }?;
-        self.inode().note_write();
+        self.inode().note_write(self.fs().credentials());
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl OpenFile {
             copy_between(source_content, start, target_content, to_start, count)
         };
         self.note_read();
-        target.inode().note_write();
+        target.inode().note_write(target.fs().credentials());
         copied.map(|n| n as usize)
     }
 }

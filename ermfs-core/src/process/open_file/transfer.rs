@@ -121,7 +121,7 @@ impl OpenFile {
         };
         // A write that found no space has set the times all the same on Linux.
         if written != Err(Errno::EFBIG) {
-            self.inode().note_write();
+            self.inode().note_write(self.fs().credentials());
         }
         written.map(|(at, n)| (at + n as u64, n))
     }
