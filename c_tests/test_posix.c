@@ -1,8 +1,8 @@
 /*
  * POSIX behaviour of ERMFS, by families of calls.
  *
- * Built with -DORACLE, the families of posix_files.h, posix_names.h, posix_metadata.h and posix_xattr.h run against the kernel's
- * tmpfs, which proves every expectation; built against ermfs.h they are followed by those of posix_own.h, which only ERMFS has.
+ * Built with -DORACLE, the families of posix_files.h, posix_names.h, posix_metadata.h, posix_permissions.h and posix_xattr.h run against
+ * the kernel's tmpfs, which proves every expectation; built against ermfs.h they are followed by those of posix_own.h, which only ERMFS has.
  * Each family works in a directory of its own and leaves nothing behind.
  */
 #define _GNU_SOURCE
@@ -130,6 +130,7 @@ static void run_family(const char *name, void (*family)(void))
 #include "posix_files.h"
 #include "posix_metadata.h"
 #include "posix_names.h"
+#include "posix_permissions.h"
 #include "posix_xattr.h"
 
 #ifndef ORACLE
@@ -155,6 +156,7 @@ static int run_all(void)
     run_family("working_directory", working_directory);
     run_family("metadata", metadata);
     run_family("attributes", attributes);
+    run_family("permissions", permissions);
     run_family("limits", limits);
     run_family("bad_arguments", bad_arguments);
 #ifndef ORACLE

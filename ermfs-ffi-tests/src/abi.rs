@@ -5,8 +5,8 @@
 //! corrects an answer of ERMFS; on the kernel's side only `fchmodat` is ours, because glibc needs /proc for its flags.
 
 use libc::{
-    DIR, c_char, c_int, c_long, c_uint, dirent, gid_t, iovec, mode_t, off_t, size_t, ssize_t, stat, statvfs,
-    timespec, uid_t,
+    DIR, c_char, c_int, c_long, c_uint, dev_t, dirent, gid_t, iovec, mode_t, off_t, size_t, ssize_t, stat,
+    statvfs, timespec, uid_t,
 };
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
@@ -84,6 +84,8 @@ abi! {
         umask(mode_t) -> mode_t;
         mkdir(*const c_char, mode_t) -> c_int;
         mkdirat(c_int, *const c_char, mode_t) -> c_int;
+        mknod(*const c_char, mode_t, dev_t) -> c_int;
+        mknodat(c_int, *const c_char, mode_t, dev_t) -> c_int;
         rmdir(*const c_char) -> c_int;
         unlink(*const c_char) -> c_int;
         unlinkat(c_int, *const c_char, c_int) -> c_int;
@@ -152,10 +154,10 @@ mod libc_functions {
         faccessat, fallocate, fchdir, fchmod, fchown, fchownat, fcntl, fdatasync, fdopendir, fgetxattr,
         flistxattr, fremovexattr, fsetxattr, fstat, fstatat, fstatvfs, fsync, ftruncate, futimens, getcwd,
         getxattr, lchown, lgetxattr, link, linkat, listxattr, llistxattr, lremovexattr, lseek, lsetxattr,
-        lstat, mkdir, mkdirat, open, openat, opendir, posix_fadvise, pread, preadv, pwrite, pwritev, read,
-        readdir, readlink, readlinkat, readv, realpath, removexattr, rename, renameat, renameat2, rewinddir,
-        rmdir, seekdir, setxattr, stat, statvfs, symlink, symlinkat, telldir, truncate, umask, unlink,
-        unlinkat, utimensat, write, writev,
+        lstat, mkdir, mkdirat, mknod, mknodat, open, openat, opendir, posix_fadvise, pread, preadv, pwrite,
+        pwritev, read, readdir, readlink, readlinkat, readv, realpath, removexattr, rename, renameat,
+        renameat2, rewinddir, rmdir, seekdir, setxattr, stat, statvfs, symlink, symlinkat, telldir, truncate,
+        umask, unlink, unlinkat, utimensat, write, writev,
     };
     use libc::{c_char, c_int, mode_t};
 
@@ -210,6 +212,8 @@ pub struct Ermfs {
     pub fsmount: unsafe extern "C" fn(*const ErmfsConfig) -> c_int,
     /// `ermfs_configure_default`: before the default filesystem's first use.
     pub configure_default: unsafe extern "C" fn(*const ErmfsConfig) -> c_int,
+    /// `ermfs_refresh_credentials`: reads the thread's ids again.
+    pub refresh_credentials: unsafe extern "C" fn() -> c_int,
 }
 
 impl Ermfs {
@@ -223,6 +227,7 @@ impl Ermfs {
         let mut missing = Vec::new();
         let fsmount = library.symbol("ermfs_fsmount", &mut missing);
         let configure = library.symbol("ermfs_configure_default", &mut missing);
+        let refresh = library.symbol("ermfs_refresh_credentials", &mut missing);
         if !missing.is_empty() {
             return Err(format!("the library lacks {}", missing.join(", ")));
         }
@@ -233,6 +238,10 @@ impl Ermfs {
             fsmount: unsafe { std::mem::transmute::<*mut libc::c_void, Configure>(fsmount) },
             // SAFETY: as above.
             configure_default: unsafe { std::mem::transmute::<*mut libc::c_void, Configure>(configure) },
+            // SAFETY: as above, with a type of its own.
+            refresh_credentials: unsafe {
+                std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> c_int>(refresh)
+            },
         })
     }
 }

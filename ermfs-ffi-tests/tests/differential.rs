@@ -2,7 +2,7 @@
 //!
 //! Settings: `ERMFS_DIFF_CALLS` (how many calls, 20,000), `ERMFS_DIFF_SEED` (one seed; else a fixed and a fresh one),
 //! `ERMFS_DIFF_COMPRESS` (`close`, `background` or `never`; else each gets its share), `ERMFS_DIFF_ATIME=1` (access times
-//! are compared too), `ERMFS_LIBRARY` (the library; else it is built). Needs root, or user namespaces.
+//! are compared in all worlds, not only in those with several users), `ERMFS_LIBRARY` (the library; else it is built). Needs root, or user namespaces.
 
 use ermfs_ffi_tests::abi::Abi;
 use ermfs_ffi_tests::differential::{
@@ -43,8 +43,8 @@ fn access_times() -> bool {
     environment("ERMFS_DIFF_ATIME").is_some_and(|value| value == "1")
 }
 
-fn setting(compress: Compress, mounted: bool) -> Setting {
-    Setting { compress, mounted, access_times: access_times() }
+fn setting(compress: Compress, mounted: bool, people: bool) -> Setting {
+    Setting { compress, mounted, access_times: people || access_times(), people }
 }
 
 /// Prints the differences and gives their number.
@@ -62,14 +62,23 @@ fn answers_like_tmpfs() {
     let mut total = 0;
     for &seed in &seeds {
         for &compress in &policies {
-            // A quarter of the worlds has a filesystem of its own instead of the default one.
-            for (mounted, part) in [(false, share - share / 4), (true, share / 4)] {
-                let differences = campaign(&Subject::Library, &setting(compress, mounted), seed, part)
-                    .unwrap_or_else(|why| panic!("{why}"));
+            // A quarter of the worlds has a filesystem of its own instead of the default one; in half, the calls are made
+            // for several users.
+            let eighth = share / 8;
+            let parts = [
+                (false, false, share - 5 * eighth),
+                (true, false, eighth),
+                (false, true, 3 * eighth),
+                (true, true, eighth),
+            ];
+            for (mounted, people, part) in parts {
+                let setting = setting(compress, mounted, people);
+                let differences =
+                    campaign(&Subject::Library, &setting, seed, part).unwrap_or_else(|why| panic!("{why}"));
                 let count = tell(&differences);
                 let name = compress.name();
                 println!(
-                    "differential: compress={name} mounted={mounted} seed={seed} calls={part} differences={count}"
+                    "differential: compress={name} mounted={mounted} people={people} seed={seed} calls={part} differences={count}"
                 );
                 total += count;
             }
@@ -85,8 +94,9 @@ fn every_mode_of_fallocate_matches_a_byte_model() {
     let mut total = 0;
     for &seed in &seeds {
         for &compress in &policies {
-            let differences = model_campaign(&Subject::Library, &setting(compress, false), seed, share)
-                .unwrap_or_else(|why| panic!("{why}"));
+            let differences =
+                model_campaign(&Subject::Library, &setting(compress, false, false), seed, share)
+                    .unwrap_or_else(|why| panic!("{why}"));
             let count = tell(&differences);
             println!(
                 "byte model: compress={} seed={seed} calls={share} differences={count}",
@@ -128,12 +138,13 @@ fn regressions_stay_away() {
 #[test]
 fn the_kernel_is_like_itself() {
     let kernel = Subject::Functions(Box::new(Abi::kernel()));
-    for mounted in [false, true] {
-        let differences = campaign(&kernel, &setting(Compress::Never, mounted), FIXED_SEED, calls() / 4)
-            .unwrap_or_else(|why| panic!("{why}"));
+    for (mounted, people) in [(false, false), (true, false), (false, true)] {
+        let setting = setting(Compress::Never, mounted, people);
+        let differences =
+            campaign(&kernel, &setting, FIXED_SEED, calls() / 4).unwrap_or_else(|why| panic!("{why}"));
         let count = tell(&differences);
         println!(
-            "kernel against kernel: mounted={mounted} seed={FIXED_SEED} calls={} differences={count}",
+            "kernel against kernel: mounted={mounted} people={people} seed={FIXED_SEED} calls={} differences={count}",
             calls() / 4
         );
         assert_eq!(count, 0, "the test itself sees differences where there are none");
@@ -144,8 +155,9 @@ fn the_kernel_is_like_itself() {
 #[test]
 fn the_byte_model_is_like_the_kernel() {
     let kernel = Subject::Functions(Box::new(Abi::kernel()));
-    let differences = model_campaign(&kernel, &setting(Compress::Never, false), FIXED_SEED, calls() / 4)
-        .unwrap_or_else(|why| panic!("{why}"));
+    let differences =
+        model_campaign(&kernel, &setting(Compress::Never, false, false), FIXED_SEED, calls() / 4)
+            .unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(tell(&differences), 0, "the byte model is wrong about what tmpfs has too");
 }
 
@@ -202,7 +214,7 @@ fn planted_faults_are_found_and_made_short() {
     ];
     for (name, abi) in faults {
         let subject = Subject::Functions(Box::new(abi));
-        let differences = campaign(&subject, &setting(Compress::Never, false), FIXED_SEED, 1500)
+        let differences = campaign(&subject, &setting(Compress::Never, false, false), FIXED_SEED, 1500)
             .unwrap_or_else(|why| panic!("{why}"));
         let shortest = differences.iter().min_by_key(|difference| difference.steps).expect(name);
         println!("planted: {name}: {} differences, the shortest:\n{}", differences.len(), shortest.report);

@@ -265,10 +265,14 @@ fn create_once(at: At<'_>, path: &[u8], how: &OpenHow, room: &Room<'_>) -> Resul
         match (found.get().kind(), found.get().symlink_target()) {
             (InodeKind::Directory, _) => return Err(Errno::EISDIR),
             (_, None) => {
+                parent.dir.get().may_meet(at.who, found.get())?;
                 found.get().may_open(how, at.who)?;
                 return Ok(found.acquire().map_or(Creation::Again, |inode| Creation::Done(inode, false)));
             }
-            (_, Some(_)) if how.nofollow => return Err(Errno::ELOOP),
+            (_, Some(_)) if how.nofollow => {
+                parent.dir.get().may_meet(at.who, found.get())?;
+                return Err(Errno::ELOOP);
+            }
             (_, Some(target)) => {
                 walk.count_link(found.get())?;
                 (start, path) = (parent.dir, target);

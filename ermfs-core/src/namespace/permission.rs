@@ -93,6 +93,24 @@ impl Inode {
         }
     }
 
+    /// What may_create_in_sticky asks, with `fs.protected_regular` and `fs.protected_fifos` unset, when an open that would make
+    /// a file meets something: in a sticky directory that all may write to, not somebody else's socket or device,
+    /// nor a symbolic link that it does not follow.
+    ///
+    /// # Errors
+    /// `EACCES`.
+    pub(super) fn may_meet(&self, who: &Credentials, found: &Inode) -> Result<()> {
+        const ALL_MAKE: u32 = libc::S_ISVTX | libc::S_IWOTH;
+        if matches!(found.kind(), InodeKind::File | InodeKind::Fifo)
+            || self.mode.load(Relaxed) & ALL_MAKE != ALL_MAKE
+        {
+            return Ok(());
+        }
+        let owner = found.uid.load(Relaxed);
+        let trusted = owner == self.uid.load(Relaxed) || owner == who.uid();
+        if trusted { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
     /// What Linux asks before it gives a file of somebody else another name, when `fs.protected_hardlinks` is set, as
     /// every distribution sets it: that one could have copied it, and that it lends nobody its owner's rights.
     ///

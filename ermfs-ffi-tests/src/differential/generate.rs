@@ -17,6 +17,8 @@ pub(super) struct Limits {
     pub(super) working_directory: bool,
     /// Whether files can be given only to the test's own user, as in a user namespace.
     pub(super) own_ids_only: bool,
+    /// Whether calls are made for several users.
+    pub(super) people: bool,
 }
 
 /// How many calls lie between two walks over the whole world.
@@ -27,11 +29,15 @@ const WATCHED_PERCENT: u32 = 12;
 /// A sequence of `calls` calls, with walks between them and one at the end.
 pub(super) fn sequence(seed: u64, calls: usize, limits: &Limits) -> Vec<Step> {
     let mut make = Generator::new(seed, limits);
-    let total: u32 = CALLS.iter().map(|(weight, _)| weight).sum();
+    let calls_of = |&&(weight, _): &&(u32, Make)| weight > 0;
+    let people: &[(u32, Make)] =
+        if limits.people { &[(60, take_on), (60, chmod), (40, access)] } else { &[] };
+    let table: Vec<&(u32, Make)> = CALLS.iter().chain(people).filter(calls_of).collect();
+    let total: u32 = table.iter().map(|(weight, _)| weight).sum();
     let mut steps = Vec::with_capacity(calls + calls / WALK_EVERY + 1);
     for index in 0..calls {
         let mut ticket = make.random.below(total as usize) as u32;
-        let call = CALLS.iter().find(|(weight, _)| {
+        let call = table.iter().find(|(weight, _)| {
             let hit = ticket < *weight;
             ticket = ticket.wrapping_sub(*weight);
             hit
@@ -223,6 +229,24 @@ fn mkdir(make: &mut Generator<'_>) -> Op {
     Op::Mkdir { at, path, mode }
 }
 
+fn mknod(make: &mut Generator<'_>) -> Op {
+    let kinds: &[u32] = if make.limits.own_ids_only {
+        &[0, S_IFREG, S_IFIFO, S_IFSOCK, S_IFDIR]
+    } else {
+        &[0, S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFCHR, S_IFBLK, S_IFDIR, S_IFLNK, S_IFMT]
+    };
+    // No driver has these numbers, so that to open them is the same error everywhere.
+    let (one, other) = (makedev(4000, 1) as i64, makedev(4001, 70_000) as i64);
+    let dev = make.random.pick(&[0, one, one, one, other, other, other, 1 << 32, -1]);
+    let (at, path, mode) = (make.at(), make.new_path(FILE_NAMES), make.mode().0 & 0o7777);
+    Op::Mknod { at, path, mode: Mode(make.random.pick(kinds) | mode), dev }
+}
+
+fn take_on(make: &mut Generator<'_>) -> Op {
+    // Mostly those whom permissions bind.
+    Op::Become { who: make.random.pick(&[0, 1, 1, 2, 2, 3, super::people::COUNT - 1]) }
+}
+
 fn remove(make: &mut Generator<'_>) -> Op {
     if make.limits.working_directory && make.random.percent(40) {
         let directory = make.random.percent(40);
@@ -380,6 +404,7 @@ const CALLS: &[(u32, Make)] = &[
     (25, dup),
     (15, fcntl),
     (35, mkdir),
+    (20, mknod),
     (45, remove),
     (65, rename),
     (35, link),
@@ -398,7 +423,7 @@ const CALLS: &[(u32, Make)] = &[
 
 /// A sequence for one file that a byte model can follow: every mode of fallocate, on one descriptor.
 pub(super) fn file_sequence(seed: u64, calls: usize, modes: &[i32]) -> Vec<Step> {
-    let limits = Limits { working_directory: true, own_ids_only: false };
+    let limits = Limits { working_directory: true, own_ids_only: false, people: false };
     let mut make = Generator::new(seed, &limits);
     let open = || Op::Open {
         to: Slot(1),

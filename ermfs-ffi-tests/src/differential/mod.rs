@@ -9,7 +9,8 @@
 //! order of readdir, positions in directories, what SEEK_DATA and SEEK_HOLE answer as long as it fits the bytes. Nor, with
 //! the reason where it is left out: which error a NULL pointer meets first, absolute paths beside a closed descriptor,
 //! the times of `truncate` to the size a file has, `fdopendir` with O_PATH or on a shared position, `realpath` of a path
-//! that is too long, counts above SSIZE_MAX, unknown flags beside AT_EMPTY_PATH, sticky modes that others may write to.
+//! that is too long, counts above SSIZE_MAX, unknown flags beside AT_EMPTY_PATH, opening a fifo; and, but for worlds with
+//! people, sticky modes that others may write to.
 
 mod answer;
 mod attributes;
@@ -17,6 +18,7 @@ mod field;
 mod generate;
 mod model;
 mod op;
+mod people;
 mod random;
 mod sandbox;
 mod shrink;
@@ -73,6 +75,8 @@ pub struct Setting {
     pub mounted: bool,
     /// Whether access times are compared.
     pub access_times: bool,
+    /// Whether calls are made for several users. Left out, aloud, where that is not possible.
+    pub people: bool,
 }
 
 /// What is put in the place of ERMFS.
@@ -112,10 +116,14 @@ pub fn campaign(
     calls: usize,
 ) -> Result<Vec<Difference>, String> {
     let sides = [Side::Kernel(Box::new(Abi::kernel())), side(subject)?];
-    let limits =
+    let setting = Setting { people: setting.people && people_possible(), ..*setting };
+    let limits = generate::Limits {
+        working_directory: !setting.mounted,
         // SAFETY: asks for a number only.
-        generate::Limits { working_directory: !setting.mounted, own_ids_only: unsafe { libc::geteuid() } != 0 };
-    hunt(&sides, setting, seed, calls, |seed, calls| generate::sequence(seed, calls, &limits))
+        own_ids_only: unsafe { libc::geteuid() } != 0,
+        people: setting.people,
+    };
+    hunt(&sides, &setting, seed, calls, |seed, calls| generate::sequence(seed, calls, &limits))
 }
 
 /// Runs `calls` calls on single files with every mode of fallocate, the byte model against the library, or with the
@@ -148,6 +156,17 @@ pub fn model_campaign(
     let modes = if matches!(subject, Subject::Library) { ALL } else { OF_TMPFS };
     let sides = [Side::Model, side(subject)?];
     hunt(&sides, setting, seed, calls, |seed, calls| generate::file_sequence(seed, calls, modes))
+}
+
+/// Whether calls can be made for several users; says so when not.
+fn people_possible() -> bool {
+    let possible = people::possible();
+    if !possible {
+        println!(
+            "SKIPPED: calls of several users, which need root, fs.protected_hardlinks=1 and its siblings 0"
+        );
+    }
+    possible
 }
 
 fn side(subject: &Subject) -> Result<Side, String> {
@@ -190,7 +209,8 @@ fn hunt(
 }
 
 fn describe(setting: &Setting, seed: u64, index: usize, steps: &[Step], found: &Mismatch) -> Difference {
-    let mut sequence = format!("# compress={} mounted={}\n", setting.compress.name(), setting.mounted);
+    let Setting { compress, mounted, people, .. } = setting;
+    let mut sequence = format!("# compress={} mounted={mounted} people={people}\n", compress.name());
     for step in steps {
         let _ = writeln!(sequence, "{}", step.text());
     }
@@ -210,13 +230,19 @@ fn describe(setting: &Setting, seed: u64, index: usize, steps: &[Step], found: &
 /// # Errors
 /// A text: why a line or a side is wrong.
 pub fn replay(subject: &Subject, access_times: bool, text: &str) -> Result<Option<Difference>, String> {
-    let mut setting = Setting { compress: Compress::Close, mounted: false, access_times };
+    let mut setting = Setting { compress: Compress::Close, mounted: false, access_times, people: false };
     for word in text.lines().next().unwrap_or_default().split(' ') {
         if let Some(name) = word.strip_prefix("compress=") {
             setting.compress = Compress::parse(name).ok_or_else(|| format!("no such policy: {name}"))?;
         }
         if let Some(value) = word.strip_prefix("mounted=") {
             setting.mounted = value == "true";
+        }
+        if word == "people=true" {
+            if !people_possible() {
+                return Ok(None);
+            }
+            setting.people = true;
         }
     }
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -233,11 +259,13 @@ mod tests {
     /// A sequence that mostly fails would compare little.
     #[test]
     fn every_call_succeeds_and_fails_somewhere() {
-        let limits = generate::Limits { working_directory: true, own_ids_only: false };
-        let setting = Setting { compress: Compress::Never, mounted: false, access_times: false };
+        let people = people::possible();
         let kernel = Side::Kernel(Box::new(Abi::kernel()));
         let mut counts: BTreeMap<&str, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
-        for seed in 0..40 {
+        for seed in 0..60 {
+            let people = people && seed % 3 == 0;
+            let limits = generate::Limits { working_directory: true, own_ids_only: false, people };
+            let setting = Setting { compress: Compress::Never, mounted: false, access_times: false, people };
             let steps = generate::sequence(seed, CALLS_PER_WORLD, &limits);
             let answers =
                 sandbox::start(&kernel, &setting, &steps).and_then(sandbox::Child::finish).expect("a run");
@@ -262,7 +290,7 @@ mod tests {
             println!("{name}: {good} succeed, {bad:?}");
             let must_succeed = !matches!(*name, "dup2_bad" | "fcntl_bad");
             assert_eq!(*good > 0, must_succeed, "{name}");
-            let must_fail = !matches!(*name, "walk" | "umask" | "fadvise");
+            let must_fail = !matches!(*name, "walk" | "umask" | "fadvise" | "become");
             assert_eq!(!bad.is_empty(), must_fail, "{name}");
         }
     }

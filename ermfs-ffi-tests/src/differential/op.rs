@@ -114,6 +114,8 @@ operations! {
     FcntlBad "fcntl_bad" { fd: Fd, command: i64 }
     Umask "umask" { mode: Mode }
     Mkdir "mkdir" { at: At, path: Text, mode: Mode }
+    /// `mode` with the kind.
+    Mknod "mknod" { at: At, path: Text, mode: Mode, dev: i64 }
     Rmdir "rmdir" { path: Text }
     Unlink "unlink" { path: Text }
     Unlinkat "unlinkat" { at: At, path: Text, flags: i64 }
@@ -156,6 +158,8 @@ operations! {
     List "list" { at: At, path: Text }
     Statvfs "statvfs" { path: Text }
     Fstatvfs "fstatvfs" { fd: Fd }
+    /// The calls from here on are somebody else's.
+    Become "become" { who: i64 }
     /// The whole tree and every descriptor, contents included.
     Walk "walk" {}
 }
@@ -192,7 +196,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        let limits = Limits { working_directory: true, own_ids_only: false };
+        let limits = Limits { working_directory: true, own_ids_only: false, people: true };
         let mut names = std::collections::BTreeSet::new();
         for seed in 0..12 {
             for step in sequence(seed, 500, &limits) {

@@ -186,6 +186,9 @@ fn run(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) -> Result
     // ERMFS promises that a change after a time was read is seen; so does the kernel since Linux 6.13.
     let coarse_times = world.probe_coarse_times();
     world.coarse_times = coarse_times && matches!(side, Side::Kernel(_));
+    if setting.people {
+        world.share_root();
+    }
     steps.iter().for_each(|step| send(&world.run(step)));
     Ok(())
 }
@@ -290,7 +293,9 @@ fn ermfs_world(path: &std::path::Path, setting: &Setting) -> Result<World, Strin
     if root < 0 {
         return Err(last_error("the root of ERMFS"));
     }
-    Ok(World::new(library.abi, root, setting.access_times))
+    let mut world = World::new(library.abi, root, setting.access_times);
+    world.refresh = Some(library.refresh_credentials);
+    Ok(world)
 }
 
 fn last_errno() -> c_int {

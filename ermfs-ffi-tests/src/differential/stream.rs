@@ -113,7 +113,7 @@ impl World {
         let handle = reply.value as usize as *mut DIR;
         let number = call!(self, dirfd(handle)).value;
         let mut text = format!("a stream on descriptor {}", number - i64::from(self.root));
-        let now = self.listing_at(number as c_int, c".").unwrap_or_default();
+        let now = self.as_root(|world| world.listing_at(number as c_int, c".")).unwrap_or_default();
         let stream = Stream::new(handle, now);
         if let Some(old) = self.streams[index as usize].replace(stream) {
             text.push_str(", close the old one ");
@@ -206,8 +206,8 @@ impl World {
             let number = call!(self, dirfd(stream.handle)).value as c_int;
             let mut status = empty_stat();
             let removed = call!(self, fstat(number, &raw mut status)).value != 0 || status.st_nlink == 0;
-            let now =
-                if removed { Listing::new() } else { self.listing_at(number, c".").unwrap_or_default() };
+            let list = |world: &mut World| world.listing_at(number, c".").unwrap_or_default();
+            let now = if removed { Listing::new() } else { self.as_root(list) };
             stream.note(now);
             self.streams[index] = Some(stream);
         }

@@ -38,11 +38,11 @@ impl World {
             }
             Op::Write { fd, data } => {
                 let fd = self.number(*fd);
-                self.write_with(fd, data, |bytes, len| call!(self, write(fd, bytes, len)))
+                self.write_with(fd, data, |world, bytes, len| call!(world, write(fd, bytes, len)))
             }
             Op::Pwrite { fd, data, off } => {
                 let fd = self.number(*fd);
-                self.write_with(fd, data, |bytes, len| call!(self, pwrite(fd, bytes, len, *off)))
+                self.write_with(fd, data, |world, bytes, len| call!(world, pwrite(fd, bytes, len, *off)))
             }
             Op::Writev { fd, data } => {
                 let bytes: Vec<Vec<u8>> = data.0.iter().map(Data::bytes).collect();
@@ -84,19 +84,24 @@ impl World {
 
     /// A write; with a NULL pointer, whose refusal leaves the size and notes the time on both sides, because the kernel
     /// may have grown the file and noted the write before it looked for the bytes.
-    fn write_with(&self, fd: c_int, data: &Data, write: impl Fn(*const c_void, usize) -> Reply) -> String {
+    fn write_with(
+        &mut self,
+        fd: c_int,
+        data: &Data,
+        write: impl Fn(&World, *const c_void, usize) -> Reply,
+    ) -> String {
         let bytes = data.bytes();
         if data.pattern != Pattern::Null || data.len == 0 {
-            return reply_text(&write(bytes.as_ptr().cast(), data.len as usize));
+            return reply_text(&write(self, bytes.as_ptr().cast(), data.len as usize));
         }
         let mut before = empty_stat();
         call!(self, fstat(fd, &raw mut before));
-        let reply = write(std::ptr::null(), data.len as usize);
+        let reply = write(self, std::ptr::null(), data.len as usize);
         if !refused(&reply) {
             return reply_text(&reply);
         }
         call!(self, ftruncate(fd, before.st_size));
-        call!(self, futimens(fd, std::ptr::null()));
+        self.as_root(|world| call!(world, futimens(fd, std::ptr::null())));
         "refused".into()
     }
 
@@ -117,7 +122,7 @@ impl World {
         let reply = read(self, pointer, len);
         if null && len > 0 && refused(&reply) {
             // A read that needed no buffer, at the end of the file, may have been noted.
-            call!(self, futimens(fd, std::ptr::null()));
+            self.as_root(|world| call!(world, futimens(fd, std::ptr::null())));
             self.buffer = buffer;
             return "refused".into();
         }

@@ -285,12 +285,17 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A file mode. None is sticky and writable by others: there the kernel's fs.protected_* settings may forbid even
-    /// root what POSIX allows.
+    /// A file mode. None is sticky and writable by others, but for worlds with people: there the kernel's fs.protected_*
+    /// settings may forbid even root what POSIX allows.
     pub(super) fn mode(&mut self) -> Mode {
         const MODES: &[u32] =
             &[0o644, 0o644, 0o600, 0o755, 0o777, 0o666, 0, 0o7755, 0o4755, 0o2775, 0o2644, 0o1755, 0o170644];
-        Mode(self.random.pick(MODES))
+        const SHARED: &[u32] = &[
+            0o1777, 0o1777, 0o777, 0o777, 0o770, 0o755, 0o750, 0o711, 0o666, 0o660, 0o640, 0o444, 0o222,
+            0o3777, 0o6777,
+        ];
+        let modes = if self.limits.people && self.random.percent(60) { SHARED } else { MODES };
+        Mode(self.random.pick(modes))
     }
 
     pub(super) fn at_flags(&mut self, known: &[i32], chance: u32) -> AtFlags {

@@ -231,6 +231,11 @@ impl World {
         status.st_mode
     }
 
+    /// Lets everybody make names in the root.
+    pub(super) fn share_root(&mut self) {
+        call!(self, fchmod(self.root, 0o1777));
+    }
+
     /// Whether the filesystem gives two changes, with a look between them, the same time. Leaves the root with a mode
     /// that no fs.protected_* setting of the kernel is about, unlike tmpfs's own 01777.
     pub(super) fn probe_coarse_times(&mut self) -> bool {

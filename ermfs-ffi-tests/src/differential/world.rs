@@ -7,7 +7,7 @@
 //! choice, so only an answer that contradicts the file's bytes is a difference.
 
 use super::answer::{Reply, bytes_text, errno_name, reply_text, stat_text};
-use super::field::{At, Fd, SLOTS, STREAMS, Slot, Text};
+use super::field::{At, Fd, OpenFlags, SLOTS, STREAMS, Slot, Text};
 use super::op::{Op, Step};
 use super::stream::Stream;
 use crate::abi::Abi;
@@ -18,6 +18,9 @@ use std::ffi::CString;
 const NEVER_OPEN: c_int = 900;
 /// dup2 into an empty slot aims this far above the first descriptor.
 const DUP_TARGET: c_int = 20;
+
+/// The answer of an open that is not made.
+const FIFO: &str = "not asked: a fifo";
 
 /// Calls a function of the table and takes its answer with errno.
 macro_rules! call {
@@ -45,6 +48,10 @@ pub(super) struct World {
     pub(super) coarse_times: bool,
     /// Whether access times are compared.
     pub(super) access_times: bool,
+    /// Whose calls these are; an index of `people`.
+    pub(super) who: usize,
+    /// ERMFS's side is told when that changes.
+    pub(super) refresh: Option<unsafe extern "C" fn() -> c_int>,
     /// What reads fill.
     pub(super) buffer: Vec<u8>,
 }
@@ -72,20 +79,26 @@ impl World {
             streams: [const { None }; STREAMS as usize],
             coarse_times: false,
             access_times,
+            who: 0,
+            refresh: None,
             buffer: Vec::new(),
         }
     }
 
     /// Runs a step and says what was to be seen of it.
     pub(super) fn run(&mut self, step: &Step) -> String {
-        let before = step.watch.then(|| self.watch_begin());
+        if self.access_times && step.op.has_null_path() {
+            // The kernel may have followed a link on the other path by then.
+            return "not asked: whether a call with a NULL path moves access times".into();
+        }
+        let before = step.watch.then(|| self.as_root(World::watch_begin));
         let mut text = self.execute(&step.op);
         // A NULL path is EFAULT, but other arguments may be wrong as well, and which error comes first is left open.
         if step.op.has_null_path() && text.starts_with("-1 ") {
             text = "refused".into();
         }
         if let Some(before) = before {
-            text.push_str(&self.watch_end(&before));
+            text.push_str(&self.as_root(|world| world.watch_end(&before)));
         }
         self.refresh_streams();
         text
@@ -152,7 +165,8 @@ impl World {
 
     fn execute(&mut self, op: &Op) -> String {
         match op {
-            Op::Walk {} => self.walk_text(),
+            Op::Walk {} => self.as_root(World::walk_text),
+            Op::Become { who } => self.take_on(*who),
             Op::Opendir { .. }
             | Op::Fdopendir { .. }
             | Op::Readdir { .. }
@@ -191,6 +205,7 @@ impl World {
             | Op::Fadvise { .. }
             | Op::Fsync { .. } => self.size_call(op),
             Op::Mkdir { .. }
+            | Op::Mknod { .. }
             | Op::Rmdir { .. }
             | Op::Unlink { .. }
             | Op::Unlinkat { .. }
@@ -218,6 +233,8 @@ impl World {
 
     fn descriptor_call(&mut self, op: &Op) -> String {
         match op {
+            Op::Open { at, path, flags, .. } if self.leads_to_fifo(*at, path, *flags) => FIFO.into(),
+            Op::Creat { path, .. } if self.leads_to_fifo(At::Plain, path, OpenFlags(0)) => FIFO.into(),
             Op::Open { to, at, path, flags, mode } => {
                 let start = self.at(*at, path);
                 let path = Argument::new(path);
@@ -300,6 +317,14 @@ impl World {
                     Some(dir) => call!(self, mkdirat(dir, path.pointer(), mode.0)),
                 }
             }
+            Op::Mknod { at, path, mode, dev } => {
+                let start = self.at(*at, path);
+                let path = Argument::new(path);
+                match start {
+                    None => call!(self, mknod(path.pointer(), mode.0, *dev as u64)),
+                    Some(dir) => call!(self, mknodat(dir, path.pointer(), mode.0, *dev as u64)),
+                }
+            }
             Op::Rmdir { path } => call!(self, rmdir(Argument::new(path).pointer())),
             Op::Unlink { path } => call!(self, unlink(Argument::new(path).pointer())),
             Op::Unlinkat { at, path, flags } => {
@@ -319,6 +344,9 @@ impl World {
                 let to = self.at(*to, new).unwrap_or(libc::AT_FDCWD);
                 let (old, new) = (Argument::new(old), Argument::new(new));
                 call!(self, renameat2(from, old.pointer(), to, new.pointer(), flags.0 as u32))
+            }
+            Op::Link { flags, .. } if self.who != 0 && flags.0 & libc::AT_EMPTY_PATH != 0 => {
+                return "not asked: the kernel compares who opened a descriptor, down to how often the ids changed".into();
             }
             Op::Link { at, old, to, new, flags } => {
                 let starts = (self.at(*at, old), self.at(*to, new));
@@ -372,6 +400,10 @@ impl World {
                 // glibc resolves what the kernel would find too long, where it can.
                 if path.0.as_ref().is_some_and(|path| path.len() >= libc::PATH_MAX as usize) {
                     return "not asked: realpath of a path that is too long".into();
+                }
+                if self.who != 0 {
+                    return "not asked: glibc looks at the directories above the working directory, too"
+                        .into();
                 }
                 let mut resolved = vec![0u8; libc::PATH_MAX as usize];
                 let path = Argument::new(path);

@@ -258,6 +258,13 @@ fn special_nodes_are_names() {
         tree.unlink("node").unwrap();
         tree.unlink("moved").unwrap();
     }
+    Fs::mknod(tree.at_as(&who.other), b"socket", libc::S_IFSOCK | 0o666, 0).unwrap();
+    tree.root.chmod(0o1777, &ROOT).unwrap();
+    let create = OpenHow { create: true, write: true, ..OpenHow::default() };
+    let mine = if tree.at().who.uid() == who.other.uid() { Errno::ENXIO } else { Errno::EACCES };
+    for (who, error) in [(&who.member, Errno::EACCES), (&who.other, Errno::ENXIO), (tree.at().who, mine)] {
+        assert_eq!(Fs::open(tree.at_as(who), b"socket", &create).err(), Some(error));
+    }
     assert_eq!(Fs::mknod(tree.at_as(&who.other), b"whiteout", libc::S_IFCHR, 0), Ok(()));
     for (mode, error) in
         [(libc::S_IFDIR, Errno::EPERM), (libc::S_IFLNK, Errno::EINVAL), (0o170000, Errno::EINVAL)]
