@@ -214,7 +214,7 @@ fn planted_faults_are_found_and_made_short() {
     ];
     for (name, abi) in faults {
         let subject = Subject::Functions(Box::new(abi));
-        let differences = campaign(&subject, &setting(Compress::Never, false, false), FIXED_SEED, 1500)
+        let differences = campaign(&subject, &setting(Compress::Never, false, false), FIXED_SEED, 4000)
             .unwrap_or_else(|why| panic!("{why}"));
         let shortest = differences.iter().min_by_key(|difference| difference.steps).expect(name);
         println!("planted: {name}: {} differences, the shortest:\n{}", differences.len(), shortest.report);
