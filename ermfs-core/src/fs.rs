@@ -16,6 +16,7 @@ use crate::credentials::{self, Credentials};
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::namespace::{self, Attributes, InodeKind, InodeRef, NameHasher};
+use crate::observer::{Observer, Observers};
 use crate::space::{Compress, Policy, Space};
 
 /// How names, descriptors and content are kept from disturbing one another.
@@ -141,6 +142,7 @@ pub(crate) struct Shared {
     /// Who holds it shared may rely on every directory's parent staying what it is; moving a directory takes it alone.
     topology: RwLock<()>,
     attributes: Attributes,
+    observers: Observers,
 }
 
 impl Shared {
@@ -166,6 +168,11 @@ impl Shared {
 
     pub(crate) fn attributes(&self) -> &Attributes {
         &self.attributes
+    }
+
+    #[inline]
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.observers
     }
 
     /// An inode number that was not given out before.
@@ -217,6 +224,7 @@ impl Fs {
             directories: AtomicU64::new(0),
             topology: RwLock::new(()),
             attributes: Attributes::new(),
+            observers: Observers::new(),
         };
         let shared = Counted::try_new(shared).map_err(|(error, _)| error)?;
         let root = namespace::make_root(&shared)?;
@@ -272,6 +280,19 @@ impl Fs {
     /// As [`Fs::credentials`], with the real ids.
     pub(crate) fn real_credentials(&self) -> &'static Credentials {
         self.shared.process().real()
+    }
+
+    /// Has `observer` told of every change from now on.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn observe(&self, observer: Arc<dyn Observer>) -> Result<()> {
+        self.shared.observers.add(observer)
+    }
+
+    /// Ends what [`Fs::observe`] began with the same value.
+    pub fn stop_observing(&self, observer: &Arc<dyn Observer>) {
+        self.shared.observers.remove(observer);
     }
 
     /// What there is room for.

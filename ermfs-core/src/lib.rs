@@ -16,6 +16,7 @@ mod export;
 mod fs;
 pub mod gate;
 mod namespace;
+mod observer;
 pub mod process;
 mod space;
 #[cfg(test)]
@@ -31,4 +32,5 @@ pub use namespace::{
     At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet, XATTR_SIZE_MAX,
     XattrName, XattrSet,
 };
+pub use observer::{Changed, Observer};
 pub use space::{Compress, Policy, Space};

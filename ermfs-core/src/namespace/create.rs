@@ -359,7 +359,10 @@ fn enter_new(
         Ok(())
     });
     match entered {
-        Ok(()) => Ok(inode),
+        Ok(()) => {
+            dir.get().note_entry(name, None);
+            Ok(inode)
+        }
         Err(error) => {
             inode.discard(guard);
             Err(error)
@@ -387,5 +390,7 @@ fn enter_link(
         inode.note_change();
         dir.get().note_modified();
         Ok(())
-    })
+    })?;
+    dir.get().note_entry(name, Some(inode));
+    Ok(())
 }

@@ -12,6 +12,7 @@ use super::entries::Entries;
 use super::inode::{Body, Inode};
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
+use crate::observer::Changed;
 use crate::time;
 
 /// What an inode is.
@@ -210,7 +211,7 @@ impl Inode {
         let keeps = Inode::keeps_group_id(who, self.gid.load(Relaxed));
         let mode = if keeps { mode } else { mode & !SGID };
         self.mode.store(self.kind().mode_bits() | mode & PERMISSIONS, Relaxed);
-        self.ctime.advance();
+        self.note_change();
         Ok(())
     }
 
@@ -246,7 +247,7 @@ impl Inode {
             let keeps = Inode::keeps_group_id(who, gid.unwrap_or(group));
             self.take_set_ids(taken | if keeps { 0 } else { SGID });
         }
-        self.ctime.advance();
+        self.note_change();
         Ok(())
     }
 
@@ -295,6 +296,7 @@ impl Inode {
                 }
             }
         }
+        self.shared.observers().inode_changed(self.ino, Changed::Metadata);
         Ok(())
     }
 
@@ -321,15 +323,24 @@ impl Inode {
             self.take_set_ids(set_ids(mode, Inode::keeps_group_id(who, self.gid.load(Relaxed))));
         }
         self.note_modified();
+        self.shared.observers().inode_changed(self.ino, Changed::Content);
     }
 
     /// The metadata was changed: moves the ctime. Call it after the change.
     #[inline]
     pub fn note_change(&self) {
         self.ctime.advance();
+        self.shared.observers().inode_changed(self.ino, Changed::Metadata);
     }
 
-    /// The content, or a directory's entries, changed: moves mtime and ctime.
+    /// The content takes another amount of memory, and is what it was.
+    #[inline]
+    pub(crate) fn note_packed(&self) {
+        self.shared.observers().inode_changed(self.ino, Changed::Metadata);
+    }
+
+    /// The content, or a directory's entries, changed: moves mtime and ctime. Observers are told by whoever calls it, after
+    /// the change can be seen.
     #[inline]
     pub(super) fn note_modified(&self) {
         let now = self.ctime.advance();

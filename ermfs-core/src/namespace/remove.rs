@@ -31,15 +31,17 @@ impl Fs {
         }
         let name = walk.name(parent.dir, name)?;
         // Freed, if it was the last hold, when the directory is no longer locked.
-        let _doomed = directory_of(parent.dir)?.entries.remove(name, at.fs.space(), &guard, |child| {
-            parent.dir.get().may_remove_from(at.who, child.get())?;
-            if child.is_directory() {
-                return Err(Errno::EISDIR);
-            }
-            child.get().note_change();
-            parent.dir.get().note_modified();
-            Ok(child.drop_link(&guard))
-        })?;
+        let (child, _doomed) =
+            directory_of(parent.dir)?.entries.remove(name, at.fs.space(), &guard, |child| {
+                parent.dir.get().may_remove_from(at.who, child.get())?;
+                if child.is_directory() {
+                    return Err(Errno::EISDIR);
+                }
+                child.get().note_change();
+                parent.dir.get().note_modified();
+                Ok((child, child.drop_link(&guard)))
+            })?;
+        parent.dir.get().note_entry(name, Some(child.get()));
         Ok(())
     }
 
@@ -67,6 +69,7 @@ impl Fs {
             parent.dir.get().note_modified();
             Ok(child.drop_link(&guard))
         })?;
+        parent.dir.get().note_entry(name, None);
         Ok(())
     }
 }

@@ -166,6 +166,10 @@ impl<'g> Renaming<'g> {
             |verdict| self.commit(verdict, [old_name.hash, new_name.hash], &mut leftovers),
         );
         drop(topology);
+        if done.is_ok() {
+            self.old.dir.get().note_entry(old_name, None);
+            self.new.dir.get().note_entry(new_name, None);
+        }
         match (done, needed.get()) {
             (Err(_), Some(needed)) => Ok(Some(needed)),
             (done, _) => done.map(|()| None),

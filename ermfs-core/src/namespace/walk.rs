@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
+use crate::observer::Changed;
 
 /// The longest path, in bytes, with the NUL that C ends it with.
 pub(super) const PATH_MAX: usize = 4096;
@@ -191,6 +192,19 @@ impl<'g> Walk<'g> {
         self.links += 1;
         link.note_read();
         Ok(())
+    }
+}
+
+impl Inode {
+    /// Tells observers that a name of this directory stands for something else, and of the inode that has a name more or
+    /// less. To be called when that can be seen.
+    #[inline]
+    pub(super) fn note_entry(&self, name: Name<'_>, inode: Option<&Inode>) {
+        let observers = self.shared.observers();
+        observers.entry_changed(self.ino, name.bytes);
+        if let Some(inode) = inode {
+            observers.inode_changed(inode.ino, Changed::Metadata);
+        }
     }
 }
 

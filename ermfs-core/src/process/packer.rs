@@ -137,6 +137,7 @@ impl Job {
             let Ok(_operation) = Operation::begin(&fs) else { return };
             if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
                 content.pack();
+                inode.note_packed();
             }
         });
         // The filesystem has noted it.

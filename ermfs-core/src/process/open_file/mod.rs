@@ -271,9 +271,11 @@ impl Drop for OpenFile {
             && let Some(content) = self.inode.content()
             // In a poisoned filesystem nothing is worked on any more.
             && let Ok(_operation) = Operation::begin(&self.fs)
-            && content.close_writer(self.inode.is_linked())
         {
-            packer::queue(&self.fs, &self.inode);
+            if content.close_writer(self.inode.is_linked()) {
+                packer::queue(&self.fs, &self.inode);
+            }
+            self.inode.note_packed();
         }
         self.fs.description_closed();
     }

@@ -1,0 +1,20 @@
+//! A mount of an ERMFS filesystem, by FUSE: any program, static or not, sees it as the kernel's own.
+//!
+//! Promises: what a program does through the mount is what the same call does in process, for the same file at the same
+//! moment; the kernel judges permissions, locks and open modes (it always gets `default_permissions`), and keeps pages,
+//! names and attributes for as long as nobody else changes them. Changes that this process makes beside the mount reach
+//! the kernel's caches within milliseconds. A request never ends the server: a panic while one is answered is `EIO` for
+//! it and, as everywhere, for that filesystem from then on. Owns the connection and its threads, the kernel's references to
+//! inodes (`nodes`) and its handles (`handles`). Never: logic of its own about files; it translates.
+
+mod attributes;
+mod handles;
+mod mount;
+mod nodes;
+mod observer;
+mod operations;
+mod server;
+mod statistics;
+
+pub use mount::{Mount, MountOptions};
+pub use statistics::{FILE_XATTR, STATISTICS_XATTR, statistics_json};

@@ -1,0 +1,220 @@
+//! Mounting, and taking the mount away.
+//!
+//! Promises: when [`Mount::new`] returns, programs can use the directory; when [`Mount::unmount`] has succeeded, nothing of
+//! the mount is left. A mount that something is still open on is busy, and stays until it is taken away again or, by
+//! [`Mount::detach`], out of everybody's sight. Owns the session and its threads.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use ermfs_core::{Fs, Observer};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use parking_lot::Mutex;
+use rustix::mount::UnmountFlags;
+
+use crate::handles::Handles;
+use crate::nodes::Nodes;
+use crate::observer::Changes;
+use crate::operations::Operations;
+use crate::server::Server;
+
+/// How a filesystem is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountOptions {
+    /// What `df` and `/proc/mounts` show as the source.
+    pub fsname: String,
+    /// Other users than the one who mounts may use it, as permissions have it.
+    pub allow_other: bool,
+    /// The mount goes when the process ends, however it ends. Needs fusermount3 and `allow_other`.
+    pub auto_unmount: bool,
+    /// Nothing can be changed through the mount.
+    pub read_only: bool,
+    /// Programs on it cannot be executed.
+    pub noexec: bool,
+    /// Set-id bits have no effect.
+    pub nosuid: bool,
+    /// Device nodes have no effect.
+    pub nodev: bool,
+    /// Access times do not move.
+    pub noatime: bool,
+    /// How many requests are worked on at once; 0 is taken as 1.
+    pub threads: usize,
+}
+
+impl Default for MountOptions {
+    fn default() -> MountOptions {
+        MountOptions {
+            fsname: "ermfs".into(),
+            allow_other: false,
+            auto_unmount: false,
+            read_only: false,
+            noexec: false,
+            nosuid: false,
+            nodev: false,
+            noatime: false,
+            threads: std::thread::available_parallelism().map_or(2, |threads| threads.get().clamp(2, 8)),
+        }
+    }
+}
+
+impl MountOptions {
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.mount_options = vec![
+            MountOption::FSName(self.fsname.clone()),
+            MountOption::Subtype("ermfs".into()),
+            // The kernel judges, by the attributes that it is given.
+            MountOption::DefaultPermissions,
+        ];
+        let flags = [
+            (self.auto_unmount, MountOption::AutoUnmount),
+            (self.read_only, MountOption::RO),
+            (self.noexec, MountOption::NoExec),
+            (self.noatime, MountOption::NoAtime),
+            (true, if self.nosuid { MountOption::NoSuid } else { MountOption::Suid }),
+            (true, if self.nodev { MountOption::NoDev } else { MountOption::Dev }),
+        ];
+        config.mount_options.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, option)| option));
+        config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
+        config.n_threads = Some(self.threads.max(1));
+        config.clone_fd = true;
+        config
+    }
+}
+
+/// A mounted filesystem. Dropping it unmounts, lazily where something is still open.
+pub struct Mount {
+    path: PathBuf,
+    fs: Arc<Fs>,
+    nodes: Arc<Nodes>,
+    changes: Arc<Changes>,
+    observer: Arc<dyn Observer>,
+    notifier: Option<JoinHandle<()>>,
+    session: Mutex<Option<BackgroundSession>>,
+}
+
+impl Mount {
+    /// Mounts `fs` on the directory `dir`.
+    ///
+    /// # Errors
+    /// Those of finding `dir`; `ENOENT` or `ENODEV` where there is no /dev/fuse; `EPERM`; what fusermount3 says, which other
+    /// users than root need.
+    pub fn new(fs: Arc<Fs>, dir: &Path, options: &MountOptions) -> io::Result<Mount> {
+        let path = dir.canonicalize()?;
+        if !path.is_dir() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+        }
+        let nodes = Arc::new(Nodes::new(fs.root()));
+        let changes = Changes::new(Arc::clone(&nodes));
+        let observer: Arc<dyn Observer> = changes.clone();
+        fs.observe(Arc::clone(&observer)).map_err(|error| io::Error::from_raw_os_error(error.raw()))?;
+        let operations =
+            Operations { fs: Arc::clone(&fs), nodes: Arc::clone(&nodes), handles: Handles::default() };
+        let started = Session::new(Server::new(operations), &path, &options.config())
+            .and_then(|session| Ok((changes.start(session.notifier())?, session.spawn()?)));
+        match started {
+            Ok((notifier, session)) => {
+                let (notifier, session) = (Some(notifier), Mutex::new(Some(session)));
+                Ok(Mount { path, fs, nodes, changes, observer, notifier, session })
+            }
+            Err(error) => {
+                changes.end();
+                fs.stop_observing(&observer);
+                Err(error)
+            }
+        }
+    }
+
+    /// Where it is mounted, without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many inodes the kernel holds beside the root.
+    pub fn inodes_held(&self) -> usize {
+        self.nodes.count()
+    }
+
+    /// Whether it is still mounted: false once somebody has unmounted it from outside.
+    pub fn is_running(&self) -> bool {
+        self.session.lock().as_ref().is_some_and(|session| !session.guard.is_finished())
+    }
+
+    /// Waits until somebody unmounts it from outside.
+    pub fn wait(&self) {
+        let session = self.session.lock().take();
+        if let Some(session) = session {
+            // What ended it is of no consequence: it is over.
+            let _ = session.join();
+        }
+    }
+
+    /// Takes the mount away and waits for its threads.
+    ///
+    /// # Errors
+    /// `EBUSY` while something is open on it; it stays mounted then.
+    pub fn unmount(&self) -> io::Result<()> {
+        if self.is_running() {
+            unmount(&self.path, false)?;
+        }
+        self.wait();
+        Ok(())
+    }
+
+    /// Takes the mount out of sight at once. Who has something open on it goes on using it, and is served until the last of
+    /// them is done; [`Mount::wait`] waits for that.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn detach(&self) -> io::Result<()> {
+        if self.is_running() { unmount(&self.path, true) } else { Ok(()) }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.unmount().is_err() {
+            // Whoever still uses it is served by threads that outlive this value.
+            let _ = self.detach();
+            core::mem::forget(self.session.lock().take());
+        }
+        self.fs.stop_observing(&self.observer);
+        self.changes.end();
+        if let Some(notifier) = self.notifier.take() {
+            let _ = notifier.join();
+        }
+    }
+}
+
+/// Unmounts as root would; where that is not permitted, by fusermount3.
+fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
+    let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match rustix::mount::unmount(path, flags) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::PERM) => {
+            let mut command = Command::new("fusermount3");
+            command.arg("-u").args(lazily.then_some("-z")).arg("--").arg(path);
+            let output = command.output()?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let busy = output.stderr.windows(4).any(|word| word.eq_ignore_ascii_case(b"busy"));
+            match busy {
+                true => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+                false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned())),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl core::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = self.path.as_os_str().as_bytes().escape_ascii().to_string();
+        f.debug_struct("Mount").field("path", &name).field("running", &self.is_running()).finish()
+    }
+}
