@@ -6,6 +6,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
+DATADIR ?= $(PREFIX)/share
 DEMO_ARGS ?=
 JOBS ?= 2
 TEST_TIMEOUT ?= 300
@@ -23,13 +26,14 @@ TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed -n 's/
 LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
-.PHONY: all help tools lib header demo test test-rust test-c test-long bench install clean
+.PHONY: all help tools lib ermfs header demo test test-rust test-c test-long bench install clean
 .DELETE_ON_ERROR:
 
 all: lib
 
 help:
 	@echo 'make [lib]     libermfs.so, libermfs.a'
+	@echo 'make ermfs     the command, which mounts'
 	@echo 'make demo      builds and runs c_tests/demo.c; DEMO_ARGS="--small" for a quick one'
 	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
 	@echo 'make bench     the benchmarks'
@@ -50,6 +54,9 @@ tools:
 lib: tools
 	@scripts/build-library.sh --release
 
+ermfs: tools
+	$(CARGO) build --release --features cli --bin ermfs
+
 header: tools
 	@mkdir -p '$(TARGET_DIR)'
 	@ERMFS_HEADER_OUT='$(TARGET_DIR)/ermfs.h' $(CARGO) check --quiet --package ermfs --features header-check
@@ -69,7 +76,7 @@ test: test-rust test-c
 
 test-rust: tools
 	@command -v bgzip > /dev/null || echo 'SKIPPED: what needs bgzip (Debian: apt-get install tabix)'
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --features ermfs/cli
 
 # test_posix.c runs on the kernel's own filesystem too, which shows that what it expects is right.
 test-c: lib
@@ -99,8 +106,9 @@ test-long: lib
 bench: lib
 	ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(BENCH_ARGS)
 
-install: lib
-	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+install: lib ermfs
+	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SBINDIR)' \
+		$(foreach place,man/man1 man/man8 bash-completion/completions zsh/site-functions fish/vendor_completions.d,'$(DESTDIR)$(DATADIR)/$(place)')
 	install -m 644 include/ermfs.h '$(DESTDIR)$(INCLUDEDIR)/ermfs.h'
 	install -m 644 '$(LIB_DIR)/libermfs.a' '$(DESTDIR)$(LIBDIR)/libermfs.a'
 	install -m 755 '$(LIB_DIR)/libermfs.so.0' '$(DESTDIR)$(LIBDIR)/libermfs.so.0'
@@ -108,6 +116,13 @@ install: lib
 	printf '%s\n' 'Name: ermfs' 'Description: An ephemeral filesystem in the memory of a process' 'Version: $(VERSION)' \
 		'Libs: -L$(LIBDIR) -lermfs' 'Libs.private: -lgcc_s -lpthread -lm -ldl' 'Cflags: -I$(INCLUDEDIR)' \
 		> '$(DESTDIR)$(LIBDIR)/pkgconfig/ermfs.pc'
+	install -m 755 '$(TARGET_DIR)/release/ermfs' '$(DESTDIR)$(BINDIR)/ermfs'
+	ln -sfn '$(BINDIR)/ermfs' '$(DESTDIR)$(SBINDIR)/mount.ermfs'
+	install -m 644 man/ermfs.1 '$(DESTDIR)$(DATADIR)/man/man1/ermfs.1'
+	install -m 644 man/mount.ermfs.8 '$(DESTDIR)$(DATADIR)/man/man8/mount.ermfs.8'
+	'$(TARGET_DIR)/release/ermfs' completions bash > '$(DESTDIR)$(DATADIR)/bash-completion/completions/ermfs'
+	'$(TARGET_DIR)/release/ermfs' completions zsh > '$(DESTDIR)$(DATADIR)/zsh/site-functions/_ermfs'
+	'$(TARGET_DIR)/release/ermfs' completions fish > '$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/ermfs.fish'
 
 clean:
 	$(CARGO) clean

@@ -16,5 +16,5 @@ mod operations;
 mod server;
 mod statistics;
 
-pub use mount::{Mount, MountOptions};
+pub use mount::{Mount, MountOptions, unmount};
 pub use statistics::{FILE_XATTR, STATISTICS_XATTR, statistics_json};

@@ -9,11 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use ermfs_core::{Fs, Observer};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::mount::UnmountFlags;
 
 use crate::handles::Handles;
@@ -94,7 +94,28 @@ pub struct Mount {
     changes: Arc<Changes>,
     observer: Arc<dyn Observer>,
     notifier: Option<JoinHandle<()>>,
-    session: Mutex<Option<BackgroundSession>>,
+    session: Arc<Running>,
+}
+
+/// Whether the session runs.
+struct Running {
+    running: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Running {
+    /// Starts a thread that waits for the session's end.
+    fn watch(session: BackgroundSession) -> io::Result<Arc<Running>> {
+        let running = Arc::new(Running { running: Mutex::new(true), ended: Condvar::new() });
+        let watched = Arc::clone(&running);
+        Builder::new().name("ermfs-session".into()).spawn(move || {
+            // What ended it is of no consequence: it is over.
+            let _ = session.join();
+            *watched.running.lock() = false;
+            watched.ended.notify_all();
+        })?;
+        Ok(running)
+    }
 }
 
 impl Mount {
@@ -115,10 +136,10 @@ impl Mount {
         let operations =
             Operations { fs: Arc::clone(&fs), nodes: Arc::clone(&nodes), handles: Handles::default() };
         let started = Session::new(Server::new(operations), &path, &options.config())
-            .and_then(|session| Ok((changes.start(session.notifier())?, session.spawn()?)));
+            .and_then(|session| Ok((changes.start(session.notifier())?, Running::watch(session.spawn()?)?)));
         match started {
             Ok((notifier, session)) => {
-                let (notifier, session) = (Some(notifier), Mutex::new(Some(session)));
+                let notifier = Some(notifier);
                 Ok(Mount { path, fs, nodes, changes, observer, notifier, session })
             }
             Err(error) => {
@@ -141,15 +162,14 @@ impl Mount {
 
     /// Whether it is still mounted: false once somebody has unmounted it from outside.
     pub fn is_running(&self) -> bool {
-        self.session.lock().as_ref().is_some_and(|session| !session.guard.is_finished())
+        *self.session.running.lock()
     }
 
-    /// Waits until somebody unmounts it from outside.
+    /// Waits until it is mounted no more, whoever took it away, and the last request is answered.
     pub fn wait(&self) {
-        let session = self.session.lock().take();
-        if let Some(session) = session {
-            // What ended it is of no consequence: it is over.
-            let _ = session.join();
+        let mut running = self.session.running.lock();
+        while *running {
+            self.session.ended.wait(&mut running);
         }
     }
 
@@ -180,7 +200,6 @@ impl Drop for Mount {
         if self.unmount().is_err() {
             // Whoever still uses it is served by threads that outlive this value.
             let _ = self.detach();
-            core::mem::forget(self.session.lock().take());
         }
         self.fs.stop_observing(&self.observer);
         self.changes.end();
@@ -190,8 +209,12 @@ impl Drop for Mount {
     }
 }
 
-/// Unmounts as root would; where that is not permitted, by fusermount3.
-fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
+/// Unmounts what is mounted on a directory, as root would; where that is not permitted, by fusermount3. Lazily: out of sight at
+/// once, and gone when nothing on it is open any more.
+///
+/// # Errors
+/// `EBUSY`, `EINVAL` where nothing is mounted, and what else the kernel or fusermount3 answers.
+pub fn unmount(path: &Path, lazily: bool) -> io::Result<()> {
     let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match rustix::mount::unmount(path, flags) {
         Ok(()) => Ok(()),

@@ -1,0 +1,96 @@
+//! From an error to a sentence that says what to do.
+
+use std::io;
+use std::path::Path;
+
+use ermfs_core::Errno;
+
+/// Why a filesystem could not be made.
+pub(crate) fn not_made(error: Errno) -> String {
+    match error {
+        Errno::EOPNOTSUPP => {
+            "mode=lockless is not there yet in this version; leave the option out, or give mode=locked".into()
+        }
+        Errno::ENOSPC => "size is too small to hold a root directory; give it some megabytes".into(),
+        Errno::ENOMEM => "the machine has no memory left".into(),
+        error => format!("cannot make a filesystem: {error}"),
+    }
+}
+
+/// What keeps a directory from being mounted on, as far as it can be seen before.
+///
+/// # Errors
+/// The sentence.
+pub(crate) fn look_at(dir: &Path) -> Result<(), String> {
+    let shown = dir.display();
+    match std::fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(format!("{shown} is not a directory; mount on one")),
+        Err(error) => {
+            return Err(match error.raw_os_error() {
+                Some(libc::ENOENT) => format!("{shown} does not exist; make it first: mkdir -p {shown}"),
+                Some(libc::ENOTCONN) => left_over(dir),
+                _ => format!("{shown}: {error}"),
+            });
+        }
+    }
+    if !Path::new("/dev/fuse").exists() {
+        return Err("there is no /dev/fuse: load the module (modprobe fuse), or start the container with \
+                    --device /dev/fuse --cap-add SYS_ADMIN"
+            .into());
+    }
+    Ok(())
+}
+
+fn left_over(dir: &Path) -> String {
+    let shown = dir.display();
+    format!(
+        "{shown} is a mount whose server is gone; take it away first: umount {shown} (or fusermount3 -u {shown})"
+    )
+}
+
+/// Why it could not be mounted.
+pub(crate) fn not_mounted(dir: &Path, allow_other: bool, error: &io::Error) -> String {
+    let shown = dir.display();
+    let root = rustix::process::geteuid().is_root();
+    match error.raw_os_error() {
+        Some(libc::ENOTCONN) => return left_over(dir),
+        Some(libc::ENODEV) => return "the kernel has no FUSE: load the module (modprobe fuse)".into(),
+        Some(libc::EPERM | libc::EACCES) if root => {
+            return format!(
+                "not permitted to mount on {shown}: {error}; in a container it takes --device /dev/fuse --cap-add SYS_ADMIN"
+            );
+        }
+        _ => {}
+    }
+    if !root && !on_path("fusermount3") {
+        return "only root can mount without fusermount3; install it (Debian: apt-get install fuse3)".into();
+    }
+    let permitted = || {
+        std::fs::read_to_string("/etc/fuse.conf")
+            .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"))
+    };
+    if !root && allow_other && !permitted() {
+        return "allow_other is for root, unless /etc/fuse.conf has a line user_allow_other; add it, or leave the option out".into();
+    }
+    format!("cannot mount on {shown}: {error}")
+}
+
+/// Why it could not be unmounted.
+pub(crate) fn not_unmounted(dir: &Path, error: &io::Error) -> String {
+    let shown = dir.display();
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => {
+            format!("{shown} is in use (fuser -vm {shown} shows by whom); end that, or give --lazy")
+        }
+        Some(libc::EINVAL) => format!("nothing is mounted on {shown}"),
+        Some(libc::ENOENT) => format!("{shown} does not exist"),
+        Some(libc::EPERM) => format!("not permitted to unmount {shown}: it is somebody else's"),
+        _ => format!("cannot unmount {shown}: {error}"),
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
