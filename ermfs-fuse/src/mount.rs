@@ -39,7 +39,7 @@ pub struct MountOptions {
     pub nosuid: bool,
     /// Device nodes have no effect.
     pub nodev: bool,
-    /// Access times do not move.
+    /// Access times do not move. They never do on a mount that is read-only.
     pub noatime: bool,
     /// How many requests are worked on at once; 0 is taken as 1.
     pub threads: usize,
@@ -133,8 +133,12 @@ impl Mount {
         let changes = Changes::new(Arc::clone(&nodes));
         let observer: Arc<dyn Observer> = changes.clone();
         fs.observe(Arc::clone(&observer)).map_err(|error| io::Error::from_raw_os_error(error.raw()))?;
-        let operations =
-            Operations { fs: Arc::clone(&fs), nodes: Arc::clone(&nodes), handles: Handles::default() };
+        let operations = Operations {
+            fs: Arc::clone(&fs),
+            nodes: Arc::clone(&nodes),
+            handles: Handles::default(),
+            moves_atime: !options.noatime && !options.read_only,
+        };
         let started = Session::new(Server::new(operations), &path, &options.config())
             .and_then(|session| Ok((changes.start(session.notifier())?, Running::watch(session.spawn()?)?)));
         match started {

@@ -80,6 +80,24 @@ impl Nodes {
         drop(gone);
     }
 
+    /// Calls `of` with the number of every inode that the kernel holds, under no lock. `false`: for want of memory not with
+    /// all of them.
+    pub(crate) fn each(&self, mut of: impl FnMut(u64)) -> bool {
+        of(self.root.ino());
+        let mut numbers = Vec::new();
+        self.shards.iter().all(|shard| {
+            let shard = shard.lock();
+            numbers.clear();
+            let room = numbers.try_reserve(shard.len()).is_ok();
+            if room {
+                numbers.extend(shard.keys().copied());
+            }
+            drop(shard);
+            numbers.iter().for_each(|number| of(*number));
+            room
+        })
+    }
+
     /// How many the kernel holds beside the root.
     pub(crate) fn count(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
@@ -105,6 +123,9 @@ mod tests {
         nodes.tell(&inode).unwrap();
         nodes.tell(&root).unwrap();
         let number = inode.ino();
+        let mut all = Vec::new();
+        assert!(nodes.each(|number| all.push(number)));
+        assert_eq!(all, [root.ino(), number]);
         drop(inode);
         Fs::unlink(at, b"f").unwrap();
         assert_eq!((nodes.count(), fs.statistics().files), (1, 1));

@@ -1,23 +1,30 @@
 //! Changes that others make in process, on their way to the kernel's caches.
 //!
 //! Promises: a change that was not a request of the mount's own is told to the kernel as soon as the notifier's thread comes
-//! to it, in no particular order and several of one kind as one. Until then, and for as long as the times to live in
-//! `server` where there was no memory to note it, the kernel shows what it knew. Owns the notes and the thread. Never
-//! waits under a lock of the filesystem: telling the kernel may wait for requests that the mount has yet to answer.
+//! to it, in no particular order and several of one kind as one. Until then the kernel shows what it knew. The notes are
+//! bounded: where there is no room for one, every inode that the kernel holds is told of instead, and names that it should
+//! have been told of it keeps for as long as the time to live in `server`. Owns the notes and the thread. Never waits under
+//! a lock of the filesystem: telling the kernel may wait for requests that the mount has yet to answer.
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use ermfs_core::{Changed, Observer};
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 
 use crate::nodes::Nodes;
+
+/// The most notes of a kind that wait; those of names take at most some 300 bytes each.
+const MOST_NOTES: usize = 8192;
+/// How long the notifier rests when there was no memory to tell of everything.
+const REST: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Whether the thread is answering a request, whose changes the kernel makes in its own copies.
@@ -41,8 +48,39 @@ impl Drop for Serving {
 #[derive(Default)]
 struct Notes {
     inodes: HashMap<u64, Changed>,
-    entries: VecDeque<(u64, Vec<u8>)>,
+    entries: Vec<(u64, Vec<u8>)>,
+    /// There was no room for a note.
+    lost: bool,
     ended: bool,
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.inodes.is_empty() && self.entries.is_empty() && !self.lost
+    }
+
+    fn inode(&mut self, ino: u64, changed: Changed) {
+        if let Some(noted) = self.inodes.get_mut(&ino) {
+            *noted = changed.max(*noted);
+        } else if self.inodes.len() < MOST_NOTES && self.inodes.try_reserve(1).is_ok() {
+            self.inodes.insert(ino, changed);
+        } else {
+            self.lost = true;
+        }
+    }
+
+    fn entry(&mut self, directory: u64, name: &[u8]) {
+        let mut copy = Vec::new();
+        if self.entries.len() < MOST_NOTES
+            && self.entries.try_reserve(1).is_ok()
+            && copy.try_reserve_exact(name.len()).is_ok()
+        {
+            copy.extend_from_slice(name);
+            self.entries.push((directory, copy));
+        } else {
+            self.lost = true;
+        }
+    }
 }
 
 /// See the module's page.
@@ -75,22 +113,26 @@ impl Changes {
     fn tell(&self, kernel: &Notifier) {
         loop {
             let mut notes = self.notes.lock();
-            while notes.inodes.is_empty() && notes.entries.is_empty() && !notes.ended {
+            while notes.is_empty() && !notes.ended {
                 self.noted.wait(&mut notes);
             }
             if notes.ended {
                 return;
             }
-            let (inodes, entries) = (std::mem::take(&mut notes.inodes), std::mem::take(&mut notes.entries));
+            let Notes { inodes, entries, lost, .. } = std::mem::take(&mut *notes);
             drop(notes);
             // What the kernel does not hold (any more) it answers with an error, and nothing is left to be done.
             for (directory, name) in entries {
                 let _ = kernel.inval_entry(INodeNo(directory), OsStr::from_bytes(&name));
             }
-            for (ino, changed) in inodes {
-                // From a negative offset on means: the attributes alone.
-                let from = if changed == Changed::Content { 0 } else { -1 };
-                let _ = kernel.inval_inode(INodeNo(ino), from, 0);
+            if !lost {
+                inodes.into_iter().for_each(|(ino, changed)| tell_of(kernel, ino, changed));
+            } else if !self.nodes.each(|ino| tell_of(kernel, ino, Changed::Content)) {
+                let mut notes = self.notes.lock();
+                notes.lost = true;
+                if !notes.ended {
+                    self.noted.wait_for(&mut notes, REST);
+                }
             }
         }
     }
@@ -106,21 +148,44 @@ impl Changes {
 
 impl Observer for Changes {
     fn inode_changed(&self, ino: u64, changed: Changed) {
-        self.note(ino, |notes| {
-            if notes.inodes.try_reserve(1).is_ok() {
-                let noted = notes.inodes.entry(ino).or_insert(changed);
-                *noted = changed.max(*noted);
-            }
-        });
+        self.note(ino, |notes| notes.inode(ino, changed));
     }
 
     fn entry_changed(&self, directory: u64, name: &[u8]) {
         self.note(directory, |notes| {
-            let mut copy = Vec::new();
-            if notes.entries.try_reserve(1).is_ok() && copy.try_reserve_exact(name.len()).is_ok() {
-                copy.extend_from_slice(name);
-                notes.entries.push_back((directory, copy));
-            }
+            notes.entry(directory, name);
+            // By the name alone the kernel finds a directory only if it has met the name before. What it keeps of a
+            // directory's listing is content.
+            notes.inode(directory, Changed::Content);
         });
+    }
+}
+
+fn tell_of(kernel: &Notifier, ino: u64, changed: Changed) {
+    // From a negative offset on means: the attributes alone.
+    let from = if changed == Changed::Content { 0 } else { -1 };
+    let _ = kernel.inval_inode(INodeNo(ino), from, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_bounded_and_loss_is_noted() {
+        let mut notes = Notes::default();
+        assert!(notes.is_empty());
+        for ino in 0..MOST_NOTES as u64 {
+            notes.inode(ino, Changed::Metadata);
+            notes.entry(ino, b"name");
+        }
+        notes.inode(5, Changed::Content);
+        notes.inode(5, Changed::Metadata);
+        assert!(!notes.lost && notes.inodes[&5] == Changed::Content);
+        notes.entry(1, b"one too many");
+        assert!(notes.lost && notes.entries.len() == MOST_NOTES);
+        notes.lost = false;
+        notes.inode(MOST_NOTES as u64, Changed::Metadata);
+        assert!(notes.lost && notes.inodes.len() == MOST_NOTES);
     }
 }

@@ -54,9 +54,26 @@ pub(crate) struct Operations {
     pub(crate) fs: Arc<Fs>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) handles: Handles,
+    /// Whether reading moves access times.
+    pub(crate) moves_atime: bool,
 }
 
 impl Operations {
+    /// A file or directory was read that no handle stands for.
+    fn note_read(&self, inode: &InodeRef) {
+        if self.moves_atime {
+            inode.note_read();
+        }
+    }
+
+    /// The flags of an open as the server takes them over.
+    fn for_server(&self, flags: i32) -> i32 {
+        let write_only = flags & libc::O_ACCMODE == libc::O_WRONLY;
+        let access = if write_only { libc::O_RDWR } else { flags & libc::O_ACCMODE };
+        let atime = if self.moves_atime { 0 } else { libc::O_NOATIME };
+        flags & !libc::O_ACCMODE & !KERNELS_OWN | access | atime
+    }
+
     /// Runs `work` at a directory, for who made the request.
     fn at<R>(
         &self,
@@ -117,7 +134,7 @@ impl Operations {
     pub(crate) fn read_link<R>(&self, ino: u64, answer: impl FnOnce(&[u8]) -> R) -> Result<R> {
         let inode = self.nodes.get(ino)?;
         let target = inode.symlink_target().ok_or(Errno::EINVAL)?;
-        inode.note_read();
+        self.note_read(&inode);
         Ok(answer(target))
     }
 
@@ -184,7 +201,7 @@ impl Operations {
     /// Opens an inode; what writes may read, because the kernel reads the pages that it changes in part.
     pub(crate) fn open(&self, ino: u64, flags: i32, ids: (u32, u32)) -> Result<u64> {
         let inode = self.nodes.get(ino)?;
-        let file = OpenFile::open_inode(&self.fs, &inode, for_server(flags), &JUDGED)?;
+        let file = OpenFile::open_inode(&self.fs, &inode, self.for_server(flags), &JUDGED)?;
         if flags & libc::O_TRUNC != 0 {
             take_set_ids(&inode, ids)?;
         }
@@ -200,7 +217,7 @@ impl Operations {
         ids: (u32, u32),
     ) -> Result<(Metadata, u64)> {
         self.at(parent, ids, |at| {
-            let making = for_server(flags) | libc::O_CREAT | flags & libc::O_EXCL | libc::O_NOFOLLOW;
+            let making = self.for_server(flags) | libc::O_CREAT | flags & libc::O_EXCL | libc::O_NOFOLLOW;
             let file = OpenFile::open(at, name, making, mode)?;
             let metadata = self.told(file.inode())?;
             Ok((metadata, self.handles.insert(file)))
@@ -267,7 +284,7 @@ impl Operations {
         self.fs.read_dir(&dir, cookie, &mut |entry| {
             if emit(&entry) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        dir.note_read();
+        self.note_read(&dir);
         Ok(())
     }
 
@@ -340,12 +357,6 @@ impl Operations {
 /// `EINVAL` past the largest offset.
 fn position(offset: u64) -> Result<i64> {
     i64::try_from(offset).map_err(|_| Errno::EINVAL)
-}
-
-fn for_server(flags: i32) -> i32 {
-    let write_only = flags & libc::O_ACCMODE == libc::O_WRONLY;
-    let access = if write_only { libc::O_RDWR } else { flags & libc::O_ACCMODE };
-    flags & !libc::O_ACCMODE & !KERNELS_OWN | access
 }
 
 /// What the server owes a change of bytes by who has no CAP_FSETID, since it told the kernel that it does this

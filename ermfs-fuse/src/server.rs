@@ -371,20 +371,19 @@ impl Filesystem for Server {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let mut cookie = offset;
         let listed = self.answer(|operations| {
-            let mut cookie = offset;
             loop {
                 let entries = operations.read_dir_plus(ino.0, cookie, ENTRIES_AT_A_TIME)?;
-                let Some((last, _)) = entries.last() else { return Ok(()) };
-                cookie = last.next;
-                if !add_entries(operations, entries, &mut reply)? {
+                if entries.is_empty() || !add_entries(operations, entries, &mut cookie, &mut reply)? {
                     return Ok(());
                 }
             }
         });
         match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(error),
+            // What is in the answer is counted, so it is given; the kernel comes back for the rest and meets the error.
+            Err(error) if cookie == offset => reply.error(error),
+            _ => reply.ok(),
         }
     }
 
@@ -513,11 +512,12 @@ impl Filesystem for Server {
     }
 }
 
-/// Adds entries with their attributes to an answer, as far as there is room (`false`: there is no more). What is added is
-/// told of, except for the dots.
+/// Adds entries with their attributes to an answer, as far as there is room (`false`: there is no more), and moves the
+/// cookie past each. What is added is told of, except for the dots.
 fn add_entries(
     operations: &Operations,
     entries: Vec<(Entry, Option<InodeRef>)>,
+    cookie: &mut u64,
     reply: &mut ReplyDirectoryPlus,
 ) -> Result<bool> {
     for (entry, inode) in entries {
@@ -548,6 +548,7 @@ fn add_entries(
         if full {
             return Ok(false);
         }
+        *cookie = entry.next;
     }
     Ok(true)
 }

@@ -433,6 +433,87 @@ fn what_others_change_in_process_shows() {
 }
 
 #[test]
+fn listings_follow_what_is_made_in_process() {
+    let Some(mounted) = Mounted::new("listed") else { return };
+    fs::create_dir(mounted.path("d")).unwrap();
+    let names = |dir: &Path| {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    // Twice, so that the kernel answers from what it keeps.
+    let d = mounted.path("d");
+    assert!(names(&d).is_empty() && names(&d).is_empty());
+    let before = fs::metadata(&d).unwrap();
+    // A name that the kernel has never met.
+    mounted.write_in_process("d/new", b"x");
+    soon("a new name in a listing", || names(&d) == ["new"]);
+    soon("the directory's time", || fs::metadata(&d).unwrap().modified().unwrap() > before.modified().unwrap());
+    let root = mounted.fs.root();
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    Fs::mkdir(at, b"d/sub", 0o755).unwrap();
+    soon("a new directory", || names(&d) == ["new", "sub"] && fs::metadata(&d).unwrap().nlink() == 3);
+    Fs::rmdir(at, b"d/sub").unwrap();
+    Fs::rename(at, b"d/new", at, b"away", ermfs_core::RenameFlags::default()).unwrap();
+    soon("an empty directory", || names(&d).is_empty() && names(&mounted.dir) == ["away", "d"]);
+}
+
+#[test]
+fn more_changes_than_can_be_noted_show_as_well() {
+    let Some(mounted) = Mounted::new("flood") else { return };
+    let path = mounted.path("f");
+    fs::write(&path, "old").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    let root = mounted.fs.root();
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    for i in 0..30_000 {
+        Fs::mkdir(at, format!("d{i}").as_bytes(), 0o755).unwrap();
+    }
+    mounted.write_in_process("f", b"new");
+    soon("new bytes", || fs::read(&path).unwrap() == b"new");
+    soon("all names", || fs::read_dir(&mounted.dir).unwrap().count() == 30_001);
+}
+
+#[test]
+fn reading_moves_access_times_unless_told_not_to() {
+    for (name, options, moves) in [
+        ("atime", MountOptions::default(), true),
+        ("noatime", MountOptions { noatime: true, ..MountOptions::default() }, false),
+    ] {
+        let Some(mounted) = Mounted::with(name, &Config::default(), &options) else { return };
+        let path = mounted.path("f");
+        let file = fs::File::create(&path).unwrap();
+        let past = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        file.set_times(fs::FileTimes::new().set_accessed(past)).unwrap();
+        drop(file);
+        mounted.write_in_process("f", b"text");
+        symlink("f", mounted.path("l")).unwrap();
+        fs::File::open(&path).unwrap().set_times(fs::FileTimes::new().set_accessed(past)).unwrap();
+        soon("bytes", || fs::read(&path).unwrap() == b"text");
+        let root = mounted.fs.root();
+        let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+        let seconds = Fs::lookup(at, b"f", true).unwrap().stat().atime.0;
+        assert_eq!(seconds != 1_000_000_000, moves, "{name}");
+    }
+}
+
+#[test]
+fn one_waits_while_another_unmounts() {
+    let Some(mounted) = Mounted::new("wait") else { return };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| mounted.mount.wait());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(mounted.mount.is_running() && !waiting.is_finished());
+        mounted.mount.unmount().unwrap();
+        waiting.join().unwrap();
+    });
+    assert!(!mounted.mount.is_running());
+    mounted.mount.unmount().unwrap();
+    // What the filesystem holds is not the mount's.
+    assert_eq!((mounted.mount.inodes_held(), mounted.fs.statistics().directories), (0, 1));
+}
+
+#[test]
 fn a_busy_mount_stays_and_can_be_detached() {
     let Some(mounted) = Mounted::new("busy") else { return };
     fs::write(mounted.path("f"), "held").unwrap();
