@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -89,6 +90,8 @@ impl MountOptions {
 /// A mounted filesystem. Dropping it unmounts, lazily where something is still open.
 pub struct Mount {
     path: PathBuf,
+    /// Its `st_dev`, as far as it could be learnt: what is mounted there is ours if it has it.
+    device: Option<u64>,
     fs: Arc<Fs>,
     nodes: Arc<Nodes>,
     changes: Arc<Changes>,
@@ -144,7 +147,8 @@ impl Mount {
         match started {
             Ok((notifier, session)) => {
                 let notifier = Some(notifier);
-                Ok(Mount { path, fs, nodes, changes, observer, notifier, session })
+                let device = device_at(&path);
+                Ok(Mount { path, device, fs, nodes, changes, observer, notifier, session })
             }
             Err(error) => {
                 changes.end();
@@ -183,6 +187,9 @@ impl Mount {
     /// `EBUSY` while something is open on it; it stays mounted then.
     pub fn unmount(&self) -> io::Result<()> {
         if self.is_running() {
+            if !self.is_in_place() {
+                return Err(io::Error::from_raw_os_error(libc::EBUSY));
+            }
             unmount(&self.path, false)?;
         }
         self.wait();
@@ -195,7 +202,16 @@ impl Mount {
     /// # Errors
     /// What the kernel answers.
     pub fn detach(&self) -> io::Result<()> {
-        if self.is_running() { unmount(&self.path, true) } else { Ok(()) }
+        if self.is_running() && self.is_in_place() { unmount(&self.path, true) } else { Ok(()) }
+    }
+
+    /// Whether it is what one sees there: not once it was detached, or something was mounted over it.
+    fn is_in_place(&self) -> bool {
+        match (self.device, device_at(&self.path)) {
+            (Some(ours), Some(there)) => ours == there,
+            // One that does not answer is taken for ours.
+            _ => true,
+        }
     }
 }
 
@@ -211,6 +227,10 @@ impl Drop for Mount {
             let _ = notifier.join();
         }
     }
+}
+
+fn device_at(path: &Path) -> Option<u64> {
+    path.symlink_metadata().ok().map(|metadata| metadata.dev())
 }
 
 /// Unmounts what is mounted on a directory, as root would; where that is not permitted, by fusermount3. Lazily: out of sight at

@@ -531,6 +531,23 @@ fn a_busy_mount_stays_and_can_be_detached() {
 }
 
 #[test]
+fn what_others_mount_in_its_place_is_left_alone() {
+    let Some(mounted) = Mounted::new("place") else { return };
+    fs::write(mounted.path("f"), "ours").unwrap();
+    let held = fs::File::open(mounted.path("f")).unwrap();
+    mounted.mount.detach().unwrap();
+    let other = Fs::new(&Config::default()).unwrap();
+    let other = Mount::new(other, &mounted.dir, &MountOptions::default()).unwrap();
+    fs::write(mounted.path("g"), "theirs").unwrap();
+    assert_eq!(mounted.mount.unmount().unwrap_err().raw_os_error(), Some(libc::EBUSY));
+    mounted.mount.detach().unwrap();
+    assert!(other.is_running() && fs::read(mounted.path("g")).unwrap() == b"theirs");
+    drop(held);
+    mounted.mount.wait();
+    other.unmount().unwrap();
+}
+
+#[test]
 fn a_read_only_mount_refuses() {
     let options = MountOptions { read_only: true, noexec: true, ..MountOptions::default() };
     let Some(mounted) = Mounted::with("ro", &Config::default(), &options) else { return };
