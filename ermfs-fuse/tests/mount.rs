@@ -504,7 +504,8 @@ fn one_waits_while_another_unmounts() {
         let waiting = scope.spawn(|| mounted.mount.wait());
         std::thread::sleep(Duration::from_millis(50));
         assert!(mounted.mount.is_running() && !waiting.is_finished());
-        mounted.mount.unmount().unwrap();
+        // A child that another test has just forked may hold a copy of a descriptor for a moment.
+        soon("unmounting", || mounted.mount.unmount().is_ok());
         waiting.join().unwrap();
     });
     assert!(!mounted.mount.is_running());
@@ -544,7 +545,8 @@ fn what_others_mount_in_its_place_is_left_alone() {
     assert!(other.is_running() && fs::read(mounted.path("g")).unwrap() == b"theirs");
     drop(held);
     mounted.mount.wait();
-    other.unmount().unwrap();
+    // A child that another test has just forked holds a copy of every descriptor until it executes something.
+    soon("unmounting", || other.unmount().is_ok());
 }
 
 #[test]
