@@ -57,6 +57,7 @@ errnos!(
     ENODEV,
     ENOENT,
     ENOEXEC,
+    ENOLCK,
     ENOMEM,
     ENOSPC,
     ENOSYS,

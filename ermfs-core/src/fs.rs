@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use crate::credentials::{self, Credentials};
 use crate::epoch;
 use crate::errno::{Errno, Result};
-use crate::namespace::{self, Attributes, InodeKind, InodeRef, NameHasher};
+use crate::namespace::{self, Attributes, InodeKind, InodeRef, Locks, NameHasher};
 use crate::observer::{Observer, Observers};
 use crate::space::{Compress, Policy, Space};
 
@@ -143,6 +143,7 @@ pub(crate) struct Shared {
     topology: RwLock<()>,
     attributes: Attributes,
     observers: Observers,
+    locks: Locks,
 }
 
 impl Shared {
@@ -173,6 +174,10 @@ impl Shared {
     #[inline]
     pub(crate) fn observers(&self) -> &Observers {
         &self.observers
+    }
+
+    pub(crate) fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     /// An inode number that was not given out before.
@@ -225,6 +230,7 @@ impl Fs {
             topology: RwLock::new(()),
             attributes: Attributes::new(),
             observers: Observers::new(),
+            locks: Locks::new(),
         };
         let shared = Counted::try_new(shared).map_err(|(error, _)| error)?;
         let root = namespace::make_root(&shared)?;

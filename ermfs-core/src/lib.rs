@@ -29,8 +29,8 @@ pub use errno::{Errno, Result};
 pub use export::ExportFlags;
 pub use fs::{Config, Fs, Mode, Statistics, Status};
 pub use namespace::{
-    At, DirEntry, Inode, InodeKind, InodeRef, Metadata, OpenHow, RenameFlags, TimeSet, XATTR_SIZE_MAX,
-    XattrName, XattrSet,
+    At, DirEntry, Ended, Hold, Inode, InodeKind, InodeRef, LOCK_TO_END, Lock, LockKind, LockOwner, Metadata,
+    OnConflict, OpenHow, RenameFlags, TimeSet, XATTR_SIZE_MAX, XattrName, XattrSet,
 };
 pub use observer::{Changed, Observer};
 pub use space::{Compress, Policy, Space};

@@ -41,6 +41,8 @@ const QUEUED: u32 = 2;
 const GONE: u32 = 4;
 /// The inode has extended attributes. Changes under their lock.
 pub(super) const ATTRIBUTES: u32 = 8;
+/// The inode has advisory locks. Changes under their mutex.
+pub(super) const LOCKS: u32 = 16;
 
 /// A file, directory, symbolic link or special node: identity, metadata, content. All methods may be called from any thread.
 pub struct Inode {
@@ -460,6 +462,9 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
         }
         if it.has_attributes() {
             it.shared.attributes().forget(it.ino, it.shared.space());
+        }
+        if it.has_locks() {
+            it.shared.locks().forget(it.ino, it.shared.space());
         }
         it.shared.count_of(it.kind()).fetch_sub(1, Relaxed);
         let waits = it.flags.fetch_or(GONE, AcqRel) & QUEUED != 0;

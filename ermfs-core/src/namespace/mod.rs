@@ -5,8 +5,8 @@
 //! rules). Every change of names is one step
 //! to all who look: a rename over a file never leaves a moment in which the name is missing. A call
 //! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked`,
-//! behind the trait in `entries`), the extended attributes (`attributes`, whose rules are in `xattr`)
-//! and the charge of all three. Never: an allocation on a look-up, a full path kept anywhere, a call
+//! behind the trait in `entries`), the extended attributes (`attributes`, whose rules are in `xattr`),
+//! the advisory locks (`locks`) and the charge of all four. Never: an allocation on a look-up, a full path kept anywhere, a call
 //! into descriptors.
 //!
 //! A walk pins the epoch once and takes each directory's lock, shared, for one look-up; it counts
@@ -17,12 +17,14 @@
 //! the smaller inode number first.
 
 mod attributes;
+mod by_number;
 mod counts;
 mod create;
 mod entries;
 mod inode;
 mod list;
 mod locked;
+mod locks;
 mod lookup;
 mod metadata;
 mod name;
@@ -44,6 +46,8 @@ pub use create::OpenHow;
 pub(crate) use inode::Queued;
 pub use inode::{Inode, InodeRef};
 pub use list::DirEntry;
+pub(crate) use locks::Locks;
+pub use locks::{Ended, Hold, LOCK_TO_END, Lock, LockKind, LockOwner, OnConflict};
 pub use metadata::{InodeKind, Metadata, TimeSet};
 pub(crate) use name::NameHasher;
 pub(crate) use permission::{EXECUTE, READ, WRITE};

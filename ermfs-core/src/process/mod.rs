@@ -34,6 +34,7 @@ pub use calls::filesystem::{
     configure_default, file_info, fsmount, fstatvfs, is_lockless, set_lockless_mode, statistics, statvfs,
 };
 pub use calls::io::{lseek, pread, preadv, pwrite, read, readv, write};
+pub use calls::locks::{flock, lock};
 pub use calls::metadata::{
     fchmod, fchmodat, fchown, fchownat, fstat, fstatat, futimens, refresh_credentials, utimensat,
 };
@@ -45,7 +46,7 @@ pub use calls::space::{copy_file_range, fallocate, fdatasync, fsync, ftruncate, 
 pub use calls::xattr::{XattrOf, getxattr, listxattr, removexattr, setxattr, xattr_flags};
 pub use fd_table::FIRST_FD;
 pub use filesystems::default_fs;
-pub use open_file::{MAX_TRANSFER, OpenFile};
+pub use open_file::{LockCommand, MAX_TRANSFER, OpenFile};
 pub use operation::Operation;
 
 use ermfs_memory::Counted;

@@ -12,6 +12,7 @@ use crate::process::fd_table::{self, Claimed};
 pub fn close(fd: i32) -> Result<()> {
     let _inside = gate::enter();
     let file = fd_table::remove(fd)?;
+    file.descriptor_closed();
     if file.fs().space().is_poisoned() { Err(Errno::EIO) } else { Ok(()) }
 }
 
@@ -49,7 +50,9 @@ pub fn dup3(old: i32, new: i32, flags: i32) -> Result<i32> {
     }
     let file = fd_table::lookup(old)?;
     // What it named before is closed here, outside the table's lock.
-    drop(fd_table::replace(new, file, flags & libc::O_CLOEXEC != 0)?);
+    if let Some(before) = fd_table::replace(new, file, flags & libc::O_CLOEXEC != 0)? {
+        before.descriptor_closed();
+    }
     Ok(new)
 }
 

@@ -11,6 +11,7 @@ pub(super) mod export;
 pub(super) mod files;
 pub(super) mod filesystem;
 pub(super) mod io;
+pub(super) mod locks;
 pub(super) mod metadata;
 pub(super) mod names;
 pub(super) mod space;

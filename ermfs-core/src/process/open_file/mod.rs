@@ -6,8 +6,9 @@
 //! one to its filesystem. Knows no descriptor numbers; the calls and the Rust face both work through
 //! it.
 //!
-//! `transfer` moves bytes and the offset, `space` sizes and blocks.
+//! `transfer` moves bytes and the offset, `space` sizes and blocks, `locks` sets advisory locks.
 
+mod locks;
 mod space;
 mod transfer;
 
@@ -28,6 +29,8 @@ use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::namespace::{At, DirEntry, InodeKind, InodeRef, Metadata, OpenHow};
 
+pub use locks::LockCommand;
+pub(super) use locks::flock_operation;
 pub use transfer::MAX_TRANSFER;
 
 /// `O_SYNC` without the `O_DSYNC` that it contains.
@@ -267,6 +270,8 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         let _inside = crate::gate::enter();
+        // Also in a poisoned filesystem: whoever waits for them wakes up and sees.
+        self.inode.unlock_all(self.lock_owner());
         if self.is_writable()
             && let Some(content) = self.inode.content()
             // In a poisoned filesystem nothing is worked on any more.
