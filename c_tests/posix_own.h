@@ -719,6 +719,7 @@ static void run_own_families(void)
     run_family("own_range_errors", own_range_errors);
     run_family("own_budgets", own_budgets);
     run_family("own_attributes", own_attributes);
+    run_family("own_locks", own_locks);
     run_family("own_content", own_content);
     run_family("own_weight", own_weight);
     run_family("own_statistics", own_statistics);

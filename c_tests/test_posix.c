@@ -1,8 +1,9 @@
 /*
  * POSIX behaviour of ERMFS, by families of calls.
  *
- * Built with -DORACLE, the families of posix_files.h, posix_names.h, posix_metadata.h, posix_permissions.h and posix_xattr.h run against
- * the kernel's tmpfs, which proves every expectation; built against ermfs.h they are followed by those of posix_own.h, which only ERMFS has.
+ * Built with -DORACLE, the families of posix_files.h, posix_names.h, posix_metadata.h, posix_permissions.h, posix_xattr.h and
+ * posix_locks.h run against the kernel's tmpfs, which proves every expectation; built against ermfs.h they are followed by those
+ * of posix_own.h, which only ERMFS has.
  * Each family works in a directory of its own and leaves nothing behind.
  */
 #define _GNU_SOURCE
@@ -128,6 +129,7 @@ static void run_family(const char *name, void (*family)(void))
 }
 
 #include "posix_files.h"
+#include "posix_locks.h"
 #include "posix_metadata.h"
 #include "posix_names.h"
 #include "posix_permissions.h"
@@ -157,6 +159,7 @@ static int run_all(void)
     run_family("metadata", metadata);
     run_family("attributes", attributes);
     run_family("permissions", permissions);
+    run_family("locks", locks);
     run_family("limits", limits);
     run_family("bad_arguments", bad_arguments);
 #ifndef ORACLE

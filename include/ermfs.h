@@ -37,6 +37,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -76,7 +77,12 @@ int ermfs_openat(int dirfd, const char *path, int flags, ...);
 
 /**
  * F_DUPFD and F_DUPFD_CLOEXEC (int: the lowest number wanted), F_GETFD, F_SETFD (int), F_GETFL, F_SETFL (int).
- * EBADF, EINVAL (another command, a number out of range), EMFILE. Source: fcntl(2).
+ * F_GETLK, F_SETLK and F_SETLKW (struct flock *): record locks of the process. They never keep out another thread, they go
+ * with the first close of any descriptor of the file, and a fork child has none. F_OFD_GETLK, F_OFD_SETLK and F_OFD_SETLKW
+ * (struct flock *, l_pid 0): of the open file description, with whose last descriptor they go; a fork child has its own
+ * copy of them. A wait, which no other thread's close ends, does not hold up a fork, and the child has none.
+ * EAGAIN (locked), EBADF, EDEADLK, EFAULT, EINTR (a signal handler ran during the wait), EINVAL (another command, a number
+ * out of range, a bad lock), EMFILE, ENOLCK (no memory), EOVERFLOW. Source: fcntl(2).
  */
 int ermfs_fcntl(int fd, int command, ...);
 
@@ -488,6 +494,14 @@ ssize_t ermfs_copy_file_range(int fd_in, off_t *off_in, int fd_out, off_t *off_o
  * EINVAL (another mode), ENOMEM, and the errors of ermfs_open. Source: fopen(3), as glibc has it.
  */
 FILE *ermfs_fopen(const char *path, const char *mode);
+
+/**
+ * Locks a file as a whole for the open file description: LOCK_SH beside others, LOCK_EX alone, with LOCK_NB without
+ * waiting; or unlocks it, LOCK_UN. Another kind of lock that the description has is given up first. A lock goes with
+ * the last descriptor of the description, and is apart from those of ermfs_fcntl. It keeps nobody from reading or writing.
+ * EBADF, EINTR, EINVAL, ENOLCK (no memory), EWOULDBLOCK. Source: flock(2).
+ */
+int ermfs_flock(int fd, int operation);
 
 /**
  * The lowest free descriptor as a second name of the same open file description. EBADF, EMFILE. Source: dup(2).

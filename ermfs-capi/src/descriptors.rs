@@ -1,16 +1,40 @@
-//! Duplicates of descriptors, their flags, and the file mode creation mask.
+//! Duplicates of descriptors, their flags, locks, and the file mode creation mask.
 
 use core::ffi::c_int;
 
 use ermfs_core::process;
 use libc::mode_t;
 
-use crate::boundary::boundary;
+use crate::boundary::{boundary, fill};
 
 /// Behind the variadic ermfs_fcntl.
 #[unsafe(no_mangle)]
 extern "C" fn ermfs_fixed_fcntl(fd: c_int, command: c_int, argument: c_int) -> c_int {
     boundary! { process::fcntl(fd, command, argument) }
+}
+
+/// Behind the variadic ermfs_fcntl: its commands on record locks.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ermfs_fixed_lock(fd: c_int, command: c_int, lock: *mut libc::flock) -> c_int {
+    boundary! {
+        // SAFETY: the header's contract for a lock: NULL, or readable and writable. A copy, because other threads may use
+        // the struct during a wait.
+        let mut asked = unsafe { lock.as_ref().copied() };
+        process::lock(fd, command, asked.as_mut())?;
+        match asked {
+            Some(answer) if matches!(command, libc::F_GETLK | libc::F_OFD_GETLK) => fill!(lock, answer),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Locks a file as a whole for the open file description: LOCK_SH beside others, LOCK_EX alone, with LOCK_NB without
+/// waiting; or unlocks it, LOCK_UN. Another kind of lock that the description has is given up first. A lock goes with
+/// the last descriptor of the description, and is apart from those of ermfs_fcntl. It keeps nobody from reading or writing.
+/// EBADF, EINTR, EINVAL, ENOLCK (no memory), EWOULDBLOCK. Source: flock(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn ermfs_flock(fd: c_int, operation: c_int) -> c_int {
+    boundary! { process::flock(fd, operation) }
 }
 
 /// The lowest free descriptor as a second name of the same open file description. EBADF, EMFILE. Source: dup(2).

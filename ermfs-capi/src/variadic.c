@@ -11,6 +11,7 @@
 int ermfs_fixed_open(const char *path, int flags, mode_t mode);
 int ermfs_fixed_openat(int dirfd, const char *path, int flags, mode_t mode);
 int ermfs_fixed_fcntl(int fd, int command, int argument);
+int ermfs_fixed_lock(int fd, int command, struct flock *lock);
 
 int ermfs_open(const char *path, int flags, ...);
 int ermfs_openat(int dirfd, const char *path, int flags, ...);
@@ -52,7 +53,7 @@ int ermfs_fcntl(int fd, int command, ...)
 {
     int argument = 0;
 
-    /* The commands that take an int. Reading more than was passed would be undefined. */
+    /* The commands that take something. Reading more than was passed would be undefined. */
     switch (command) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
@@ -63,6 +64,19 @@ int ermfs_fcntl(int fd, int command, ...)
         argument = va_arg(arguments, int);
         va_end(arguments);
         break;
+    }
+    case F_GETLK:
+    case F_SETLK:
+    case F_SETLKW:
+    case F_OFD_GETLK:
+    case F_OFD_SETLK:
+    case F_OFD_SETLKW: {
+        struct flock *lock;
+        va_list arguments;
+        va_start(arguments, command);
+        lock = va_arg(arguments, struct flock *);
+        va_end(arguments);
+        return ermfs_fixed_lock(fd, command, lock);
     }
     default:
         break;
