@@ -81,6 +81,7 @@ abi! {
         dup(c_int) -> c_int;
         dup2(c_int, c_int) -> c_int;
         dup3(c_int, c_int, c_int) -> c_int;
+        flock(c_int, c_int) -> c_int;
         umask(mode_t) -> mode_t;
         mkdir(*const c_char, mode_t) -> c_int;
         mkdirat(c_int, *const c_char, mode_t) -> c_int;
@@ -152,12 +153,12 @@ mod libc_functions {
     pub(super) use libc::{
         access, chdir, chmod, chown, close, closedir, copy_file_range, creat, dirfd, dup, dup2, dup3,
         faccessat, fallocate, fchdir, fchmod, fchown, fchownat, fcntl, fdatasync, fdopendir, fgetxattr,
-        flistxattr, fremovexattr, fsetxattr, fstat, fstatat, fstatvfs, fsync, ftruncate, futimens, getcwd,
-        getxattr, lchown, lgetxattr, link, linkat, listxattr, llistxattr, lremovexattr, lseek, lsetxattr,
-        lstat, mkdir, mkdirat, mknod, mknodat, open, openat, opendir, posix_fadvise, pread, preadv, pwrite,
-        pwritev, read, readdir, readlink, readlinkat, readv, realpath, removexattr, rename, renameat,
-        renameat2, rewinddir, rmdir, seekdir, setxattr, stat, statvfs, symlink, symlinkat, telldir, truncate,
-        umask, unlink, unlinkat, utimensat, write, writev,
+        flistxattr, flock, fremovexattr, fsetxattr, fstat, fstatat, fstatvfs, fsync, ftruncate, futimens,
+        getcwd, getxattr, lchown, lgetxattr, link, linkat, listxattr, llistxattr, lremovexattr, lseek,
+        lsetxattr, lstat, mkdir, mkdirat, mknod, mknodat, open, openat, opendir, posix_fadvise, pread,
+        preadv, pwrite, pwritev, read, readdir, readlink, readlinkat, readv, realpath, removexattr, rename,
+        renameat, renameat2, rewinddir, rmdir, seekdir, setxattr, stat, statvfs, symlink, symlinkat, telldir,
+        truncate, umask, unlink, unlinkat, utimensat, write, writev,
     };
     use libc::{c_char, c_int, mode_t};
 

@@ -103,6 +103,7 @@ fn close(make: &mut Generator<'_>) -> Op {
     let fd = make.any_slot();
     if let Fd::Slot(slot) = fd {
         make.open.retain(|&other| other != slot);
+        make.lock_slots.retain(|&other| other != slot);
     }
     Op::Close { fd }
 }
@@ -220,6 +221,56 @@ fn fcntl(make: &mut Generator<'_>) -> Op {
             ])),
         },
         _ => Op::FcntlBad { fd, command: make.random.pick(&[-1, 999, 1_000_000]) },
+    }
+}
+
+/// One more description of a file that others lock too.
+fn open_to_lock(make: &mut Generator<'_>) -> Op {
+    let to = make.to();
+    make.lock_slots.push(to.0);
+    if make.lock_slots.len() > 4 {
+        make.lock_slots.remove(0);
+    }
+    let flags = make.random.pick(&[O_RDWR, O_RDWR, O_RDWR, O_RDONLY, O_WRONLY]);
+    let path = Text(Some(b"x.txt".to_vec()));
+    Op::Open { to, at: At::Of(Fd::Root), path, flags: OpenFlags(flags | O_CREAT), mode: Mode(0o644) }
+}
+
+fn lock(make: &mut Generator<'_>) -> Op {
+    if make.lock_slots.len() < 3 || make.random.percent(10) {
+        return open_to_lock(make);
+    }
+    let fd = if make.random.percent(85) { Fd::Slot(make.random.pick(&make.lock_slots)) } else { make.fd() };
+    let odd = |make: &mut Generator<'_>| make.random.percent(4);
+    if make.random.percent(30) {
+        // Never one that waits: LOCK_NB is 4. 32 and 64 are what is left of an old interface.
+        const ODD: &[i64] = &[4, 7, 20, 36, 69, 1 << 30 | 4, -1];
+        let operations = if odd(make) { ODD } else { &[5, 5, 6, 6, 8, 12] };
+        return Op::Flock { fd, operation: make.random.pick(operations) };
+    }
+    const COMMANDS: &[i32] =
+        &[F_SETLK, F_SETLK, F_GETLK, F_OFD_SETLK, F_OFD_SETLK, F_OFD_SETLK, F_OFD_SETLK, F_OFD_GETLK];
+    // Few borders, so that ranges meet.
+    let mut border = |near: &[i64]| match make.random.below(25) {
+        0 => make.random.pick(FAR),
+        1 => -make.random.pick(SMALL),
+        2 => make.random.pick(&[i64::MAX - 2, i64::MAX - 1, i64::MAX]),
+        _ => make.random.pick(near),
+    };
+    let (start, len) =
+        (border(&[0, 0, 1, 2, 3, 4, 10, 11, 12, 4096]), border(&[0, 0, 0, 1, 1, 2, 3, 10, 5000]));
+    let locks: &[i64] = if odd(make) { &[3, -1, 32] } else { &[0, 0, 0, 1, 1, 1, 1, 2, 2] };
+    let whences =
+        if odd(make) { &[SEEK_DATA, -1, 99][..] } else { &[0, 0, 0, 0, 0, 0, 0, SEEK_CUR, SEEK_END] };
+    Op::FcntlLock {
+        fd,
+        command: i64::from(make.random.pick(COMMANDS)),
+        lock: make.random.pick(locks),
+        whence: Whence(make.random.pick(whences)),
+        start,
+        len,
+        pid: if odd(make) { make.random.pick(&[1, -1]) } else { 0 },
+        null: make.random.percent(1),
     }
 }
 
@@ -403,6 +454,7 @@ const CALLS: &[(u32, Make)] = &[
     (25, copy_range),
     (25, dup),
     (15, fcntl),
+    (90, lock),
     (35, mkdir),
     (20, mknod),
     (45, remove),

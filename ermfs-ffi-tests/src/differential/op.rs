@@ -112,6 +112,9 @@ operations! {
     FcntlGetFl "fcntl_getfl" { fd: Fd }
     FcntlSetFl "fcntl_setfl" { fd: Fd, flags: OpenFlags }
     FcntlBad "fcntl_bad" { fd: Fd, command: i64 }
+    /// `lock`: `l_type`.
+    FcntlLock "fcntl_lock" { fd: Fd, command: i64, lock: i64, whence: Whence, start: i64, len: i64, pid: i64, null: bool }
+    Flock "flock" { fd: Fd, operation: i64 }
     Umask "umask" { mode: Mode }
     Mkdir "mkdir" { at: At, path: Text, mode: Mode }
     /// `mode` with the kind.
@@ -208,7 +211,7 @@ mod tests {
                 }
             }
         }
-        assert!(names.len() >= 62, "the generator makes only {names:?}");
+        assert!(names.len() >= 64, "the generator makes only {names:?}");
     }
 
     #[test]

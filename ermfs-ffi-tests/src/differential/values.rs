@@ -18,6 +18,8 @@ pub(super) struct Generator<'a> {
     pub(super) directories: Vec<Vec<u8>>,
     /// Slots that may hold a directory.
     pub(super) directory_slots: Vec<u8>,
+    /// Slots opened on one file, so that their locks meet.
+    pub(super) lock_slots: Vec<u8>,
     /// Slots that may be open.
     pub(super) open: Vec<u8>,
 }
@@ -56,6 +58,7 @@ impl<'a> Generator<'a> {
             made: Vec::new(),
             directories: Vec::new(),
             directory_slots: Vec::new(),
+            lock_slots: Vec::new(),
             open: Vec::new(),
         }
     }
@@ -202,6 +205,7 @@ impl<'a> Generator<'a> {
 
     pub(super) fn to(&mut self) -> Slot {
         let slot = 1 + self.random.below(SLOTS as usize) as u8;
+        self.lock_slots.retain(|&other| other != slot);
         if !self.open.contains(&slot) {
             self.open.push(slot);
         }

@@ -121,6 +121,7 @@ impl World {
             text.push_str(&self.bytes_of(number, status.st_size));
         }
         text.push_str(&self.attributes_text(number));
+        text.push_str(&self.locks_text(number));
         text
     }
 

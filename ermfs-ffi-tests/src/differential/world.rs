@@ -227,6 +227,7 @@ impl World {
             | Op::Flistxattr { .. }
             | Op::Removexattr { .. }
             | Op::Fremovexattr { .. } => self.attribute_call(op),
+            Op::FcntlLock { .. } | Op::Flock { .. } => self.lock_call(op),
             _ => self.metadata_call(op),
         }
     }
