@@ -1,7 +1,7 @@
 //! An open file.
 
 use std::fmt;
-use std::fs::Permissions;
+use std::fs::{Permissions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::ops::{Bound, RangeBounds};
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use ermfs_core::process::{OpenFile, Operation};
-use ermfs_core::{Content, Errno, ExportFlags, FileInfo, MAX_FILE_SIZE, Sink, Source};
+use ermfs_core::{Content, Ended, Errno, ExportFlags, FileInfo, MAX_FILE_SIZE, Sink, Source};
 use ermfs_memory::Counted;
 
 use crate::buffers;
@@ -165,6 +165,68 @@ impl File {
         self.open.sync().map_err(os)
     }
 
+    /// Locks the file alone for this open file, which [`File::try_clone`] shares; waits while another has a lock. A lock
+    /// keeps nobody from reading or writing. It goes with the last clone. A shared lock that this open file has is given
+    /// up first. Source: `flock(2)`, as [`std::fs::File::lock`].
+    ///
+    /// ```
+    /// let fs = ermfs::Fs::new()?;
+    /// let (one, other) = (fs.create("/f")?, fs.open("/f")?);
+    /// one.lock()?;
+    /// assert!(matches!(other.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)));
+    /// drop(one);
+    /// other.try_lock_shared()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `EINTR` ([`io::ErrorKind::Interrupted`]) when a signal handler ran during the wait; `EBADF` for a file opened with
+    /// `O_PATH`; `ENOLCK` without memory; `EIO`.
+    pub fn lock(&self) -> io::Result<()> {
+        self.flock(libc::LOCK_EX).map_err(os)
+    }
+
+    /// As [`File::lock`], beside other shared locks.
+    ///
+    /// # Errors
+    /// As [`File::lock`].
+    pub fn lock_shared(&self) -> io::Result<()> {
+        self.flock(libc::LOCK_SH).map_err(os)
+    }
+
+    /// As [`File::lock`], without waiting.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`] when another open file has a lock; then the one that this had is gone. Otherwise as
+    /// [`File::lock`].
+    pub fn try_lock(&self) -> Result<(), TryLockError> {
+        self.flock(libc::LOCK_EX | libc::LOCK_NB).map_err(would_block)
+    }
+
+    /// As [`File::try_lock`], beside other shared locks.
+    ///
+    /// # Errors
+    /// As [`File::try_lock`].
+    pub fn try_lock_shared(&self) -> Result<(), TryLockError> {
+        self.flock(libc::LOCK_SH | libc::LOCK_NB).map_err(would_block)
+    }
+
+    /// Gives up the lock of this open file, if it has one.
+    ///
+    /// # Errors
+    /// `EBADF` for a file opened with `O_PATH`, `EIO`.
+    pub fn unlock(&self) -> io::Result<()> {
+        self.flock(libc::LOCK_UN).map_err(os)
+    }
+
+    fn flock(&self, operation: i32) -> Result<(), Errno> {
+        match self.open.flock(operation, None)? {
+            Ended::Granted => Ok(()),
+            // What is held here is the caller's, in the child as well.
+            Ended::Forked => Err(Errno::EINTR),
+        }
+    }
+
     /// The bytes in `range`, as far as the file goes, as they are now, without a copy.
     ///
     /// ```
@@ -235,6 +297,10 @@ impl File {
     fn operation(&self) -> io::Result<Operation<'_>> {
         Operation::begin(self.open.fs()).map_err(os)
     }
+}
+
+fn would_block(error: Errno) -> TryLockError {
+    if error == Errno::EAGAIN { TryLockError::WouldBlock } else { TryLockError::Error(os(error)) }
 }
 
 impl Read for &File {

@@ -197,6 +197,13 @@ mod planted {
         if unsafe { libc::fcntl(fd, libc::F_GETFL) } < 0 { -1 } else { 0 }
     }
 
+    pub(super) unsafe extern "C" fn flock_beside_others(fd: c_int, operation: c_int) -> c_int {
+        // SAFETY: takes numbers only.
+        let answer = unsafe { libc::flock(fd, operation) };
+        let taken = std::io::Error::last_os_error().raw_os_error() == Some(libc::EWOULDBLOCK);
+        if answer == -1 && taken { 0 } else { answer }
+    }
+
     pub(super) unsafe extern "C" fn crash(_fd: c_int) -> c_int {
         // SAFETY: ends this process, which is the subject's own child.
         unsafe { libc::raise(libc::SIGKILL) }
@@ -210,6 +217,7 @@ fn planted_faults_are_found_and_made_short() {
         ("NOREPLACE ignored", Abi { renameat2: planted::rename_without_flags, ..kernel }),
         ("garbage in a grown file", Abi { ftruncate: planted::grow_with_garbage, ..kernel }),
         ("fchmod does nothing", Abi { fchmod: planted::chmod_without_ctime, ..kernel }),
+        ("a taken flock is granted", Abi { flock: planted::flock_beside_others, ..kernel }),
         ("fsync crashes", Abi { fsync: planted::crash, ..kernel }),
     ];
     for (name, abi) in faults {

@@ -10,6 +10,7 @@ mod export;
 mod files;
 mod forks;
 mod import;
+mod locks;
 mod metadata;
 mod names;
 mod offsets;

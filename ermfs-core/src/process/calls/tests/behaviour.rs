@@ -314,7 +314,7 @@ fn in_the_child(root: &Root, shared: i32) -> i32 {
 }
 
 /// Forks; the child exits with what `work` answers. `None` when it died or hung.
-fn in_child(work: impl FnOnce() -> i32) -> Option<i32> {
+pub(super) fn in_child(work: impl FnOnce() -> i32) -> Option<i32> {
     // SAFETY: the child runs `work`, which calls nothing but ERMFS and the allocator (safe after fork
     // in glibc), and leaves by _exit. alarm ends it should it hang.
     match unsafe { libc::fork() } {
