@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -90,8 +89,8 @@ impl MountOptions {
 /// A mounted filesystem. Dropping it unmounts, lazily where something is still open.
 pub struct Mount {
     path: PathBuf,
-    /// Its `st_dev`, as far as it could be learnt: what is mounted there is ours if it has it.
-    device: Option<u64>,
+    /// Its number among the process's mounts, as far as it could be learnt: what is mounted there is ours if it has it.
+    id: Option<u64>,
     fs: Arc<Fs>,
     nodes: Arc<Nodes>,
     changes: Arc<Changes>,
@@ -147,8 +146,8 @@ impl Mount {
         match started {
             Ok((notifier, session)) => {
                 let notifier = Some(notifier);
-                let device = device_at(&path);
-                Ok(Mount { path, device, fs, nodes, changes, observer, notifier, session })
+                let id = mounted_at(&path);
+                Ok(Mount { path, id, fs, nodes, changes, observer, notifier, session })
             }
             Err(error) => {
                 changes.end();
@@ -207,11 +206,8 @@ impl Mount {
 
     /// Whether it is what one sees there: not once it was detached, or something was mounted over it.
     fn is_in_place(&self) -> bool {
-        match (self.device, device_at(&self.path)) {
-            (Some(ours), Some(there)) => ours == there,
-            // One that does not answer is taken for ours.
-            _ => true,
-        }
+        // One that is not known is taken for ours.
+        self.id.is_none() || self.id == mounted_at(&self.path)
     }
 }
 
@@ -229,8 +225,25 @@ impl Drop for Mount {
     }
 }
 
-fn device_at(path: &Path) -> Option<u64> {
-    path.symlink_metadata().ok().map(|metadata| metadata.dev())
+/// The number of the topmost mount on a directory, if there is one. Read from the list of mounts: to ask the directory itself
+/// would be a request to our own threads, and a process that is killed while it waits for itself never ends.
+fn mounted_at(path: &Path) -> Option<u64> {
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    topmost(&mounts, path)
+}
+
+/// Finds it in the lines of proc_pid_mountinfo(5): number, parent, device, root, mount point, ... The last one is on top.
+fn topmost(mounts: &[u8], path: &Path) -> Option<u64> {
+    let mut escaped = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").into_bytes()),
+            byte => escaped.push(byte),
+        }
+    }
+    let fields = mounts.split(|&byte| byte == b'\n').map(|line| line.split(|&byte| byte == b' '));
+    let of_path = fields.filter(|line| line.clone().nth(4) == Some(&escaped[..]));
+    std::str::from_utf8(of_path.last()?.next()?).ok()?.parse().ok()
 }
 
 /// Unmounts what is mounted on a directory, as root would; where that is not permitted, by fusermount3. Lazily: out of sight at
@@ -263,5 +276,20 @@ impl core::fmt::Debug for Mount {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let name = self.path.as_os_str().as_bytes().escape_ascii().to_string();
         f.debug_struct("Mount").field("path", &name).field("running", &self.is_running()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topmost_mount_is_found_by_its_path() {
+        let mounts = b"21 1 0:5 / / rw - ext4 /dev/a rw\n22 21 0:6 / /mnt/a\\040b rw - fuse x rw\n\
+            23 22 0:7 / /mnt/a\\040b rw - tmpfs x rw\n24 21 0:8 / /mnt/a rw - tmpfs x rw\n";
+        assert_eq!(topmost(mounts, Path::new("/mnt/a b")), Some(23));
+        assert_eq!(topmost(mounts, Path::new("/mnt/a")), Some(24));
+        assert_eq!(topmost(mounts, Path::new("/mnt")), None);
+        assert_eq!(topmost(b"", Path::new("/")), None);
     }
 }

@@ -448,7 +448,9 @@ fn listings_follow_what_is_made_in_process() {
     // A name that the kernel has never met.
     mounted.write_in_process("d/new", b"x");
     soon("a new name in a listing", || names(&d) == ["new"]);
-    soon("the directory's time", || fs::metadata(&d).unwrap().modified().unwrap() > before.modified().unwrap());
+    soon("the directory's time", || {
+        fs::metadata(&d).unwrap().modified().unwrap() > before.modified().unwrap()
+    });
     let root = mounted.fs.root();
     let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
     Fs::mkdir(at, b"d/sub", 0o755).unwrap();
