@@ -26,7 +26,8 @@ TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed -n 's/
 LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
-.PHONY: all help tools lib ermfs header demo test test-rust test-c test-long bench install clean
+.PHONY: all help tools lib ermfs header demo test test-rust test-c test-long test-mount test-mount-short test-mount-tmpfs \
+	bench install clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -36,6 +37,8 @@ help:
 	@echo 'make ermfs     the command, which mounts'
 	@echo 'make demo      builds and runs c_tests/demo.c; DEMO_ARGS="--small" for a quick one'
 	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
+	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
+	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make bench     the benchmarks'
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR'
@@ -101,6 +104,18 @@ test-long: lib
 			$(CARGO) test --release --package ermfs-ffi-tests --test differential -- --nocapture answers_like every_mode || exit 1; \
 	done
 	@echo 'make test-long: all passed'
+
+# SUITE_OPTIONS: more mount options
+test-mount: tools
+	$(CARGO) build --release --features cli --bin ermfs
+	SUITE_FS=ermfs tests/suites/all.sh
+
+test-mount-short: tools
+	$(CARGO) build --release --features cli --bin ermfs
+	SUITE_FS=ermfs tests/suites/all.sh --short
+
+test-mount-tmpfs: tools
+	SUITE_FS=tmpfs tests/suites/all.sh
 
 # BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
 bench: lib
