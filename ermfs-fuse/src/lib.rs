@@ -8,6 +8,7 @@
 //! inodes (`nodes`) and its handles (`handles`). Never: logic of its own about files; it translates.
 
 mod attributes;
+mod connect;
 mod handles;
 mod mount;
 mod nodes;

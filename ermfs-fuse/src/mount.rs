@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use ermfs_core::{Fs, Observer};
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, Session, SessionACL};
 use parking_lot::{Condvar, Mutex};
 use rustix::mount::UnmountFlags;
 
+use crate::connect::{Connection, Helper, connect};
 use crate::handles::Handles;
 use crate::nodes::Nodes;
 use crate::observer::Changes;
@@ -62,27 +63,13 @@ impl Default for MountOptions {
 }
 
 impl MountOptions {
-    fn config(&self) -> Config {
+    fn session(&self) -> (SessionACL, Config) {
+        let acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::FSName(self.fsname.clone()),
-            MountOption::Subtype("ermfs".into()),
-            // The kernel judges, by the attributes that it is given.
-            MountOption::DefaultPermissions,
-        ];
-        let flags = [
-            (self.auto_unmount, MountOption::AutoUnmount),
-            (self.read_only, MountOption::RO),
-            (self.noexec, MountOption::NoExec),
-            (self.noatime, MountOption::NoAtime),
-            (true, if self.nosuid { MountOption::NoSuid } else { MountOption::Suid }),
-            (true, if self.nodev { MountOption::NoDev } else { MountOption::Dev }),
-        ];
-        config.mount_options.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, option)| option));
-        config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
+        config.acl = acl;
         config.n_threads = Some(self.threads.max(1));
         config.clone_fd = true;
-        config
+        (acl, config)
     }
 }
 
@@ -91,6 +78,8 @@ pub struct Mount {
     path: PathBuf,
     /// Its number among the process's mounts, as far as it could be learnt: what is mounted there is ours if it has it.
     id: Option<u64>,
+    /// Held until it is unmounted, for fusermount3 to see when the process ends before that.
+    helper: Mutex<Option<Helper>>,
     fs: Arc<Fs>,
     nodes: Arc<Nodes>,
     changes: Arc<Changes>,
@@ -141,13 +130,20 @@ impl Mount {
             handles: Handles::default(),
             moves_atime: !options.noatime && !options.read_only,
         };
-        let started = Session::new(Server::new(operations), &path, &options.config())
-            .and_then(|session| Ok((changes.start(session.notifier())?, Running::watch(session.spawn()?)?)));
+        let started = connect(&path, options).and_then(|Connection { device, helper }| {
+            let id = mounted_at(&path);
+            let (acl, config) = options.session();
+            let served = Session::from_fd(Server::new(operations), device, acl, config).and_then(|session| {
+                Ok((changes.start(session.notifier())?, Running::watch(session.spawn()?)?))
+            });
+            // A mount that nobody serves is taken away again; that it may be gone already is no news.
+            let (notifier, session) = served.inspect_err(|_| drop(unmount(&path, true)))?;
+            Ok((id, helper, notifier, session))
+        });
         match started {
-            Ok((notifier, session)) => {
-                let notifier = Some(notifier);
-                let id = mounted_at(&path);
-                Ok(Mount { path, id, fs, nodes, changes, observer, notifier, session })
+            Ok((id, helper, notifier, session)) => {
+                let (notifier, helper) = (Some(notifier), Mutex::new(helper));
+                Ok(Mount { path, id, helper, fs, nodes, changes, observer, notifier, session })
             }
             Err(error) => {
                 changes.end();
@@ -192,6 +188,7 @@ impl Mount {
             unmount(&self.path, false)?;
         }
         self.wait();
+        drop(self.helper.lock().take());
         Ok(())
     }
 
@@ -242,8 +239,8 @@ fn topmost(mounts: &[u8], path: &Path) -> Option<u64> {
         }
     }
     let fields = mounts.split(|&byte| byte == b'\n').map(|line| line.split(|&byte| byte == b' '));
-    let of_path = fields.filter(|line| line.clone().nth(4) == Some(&escaped[..]));
-    std::str::from_utf8(of_path.last()?.next()?).ok()?.parse().ok()
+    let mut of_path = fields.rev().filter(|line| line.clone().nth(4) == Some(&escaped[..]));
+    std::str::from_utf8(of_path.next()?.next()?).ok()?.parse().ok()
 }
 
 /// Unmounts what is mounted on a directory, as root would; where that is not permitted, by fusermount3. Lazily: out of sight at

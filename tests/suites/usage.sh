@@ -145,7 +145,11 @@ lockless() {
 packs() {
     mount_with "$MOUNT" size=64M,compress=close
     seq 2000000 > "$MOUNT/file"
-    # 14.9 MB of numbers; a third of that at rest.
+    # 14.9 MB of numbers; a third of that at rest. It is packed after the close, while nobody waits.
+    for _ in $(seq 50); do
+        [ "$(in_df used)" -ge 8000000 ] || break
+        sleep 0.1
+    done
     between 0 "$(in_df used)" 8000000
     unmount_fs "$MOUNT"
     mount_with "$MOUNT" size=64M,compress=never

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ermfs_core::{Credentials, Fs};
 use ermfs_fuse::Mount;
+use rustix::pipe::PipeFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -31,7 +32,9 @@ pub(crate) fn mount(dir: &Path, options: &Options, foreground: bool) -> Result<(
         let mounted = Served::new(dir, options)?;
         return mounted.serve(true);
     }
-    let (read, write) = rustix::pipe::pipe().map_err(|error| format!("no pipe: {error}"))?;
+    // Close-on-exec: what the server starts must not keep the parent waiting.
+    let (read, write) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("no pipe: {error}"))?;
     // SAFETY: the process has one thread, so the child is a whole copy of it.
     match unsafe { libc::fork() } {
         -1 => Err(format!("cannot start a process: {}", std::io::Error::last_os_error())),
