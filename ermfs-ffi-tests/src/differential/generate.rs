@@ -420,9 +420,18 @@ fn attribute(make: &mut Generator<'_>) -> Op {
     let flags = make.random.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 4, -1]);
     let by_path = make.limits.working_directory && make.random.percent(55);
     match (make.random.below(8), by_path) {
-        (0..=3, true) => Op::Setxattr { path: make.path(), nofollow, name, value, flags },
+        (0..=3, true) => {
+            let path = make.path();
+            make.attribute = Some((path.clone(), nofollow, name.clone()));
+            Op::Setxattr { path, nofollow, name, value, flags }
+        }
         (0..=3, false) => Op::Fsetxattr { fd: make.fd(), name, value, flags },
-        (4, true) => Op::Getxattr { path: make.path(), nofollow, name, size, null },
+        (4, true) => {
+            // By chance alone it would hardly ever ask for one that is there.
+            let known = make.attribute.clone().filter(|_| make.random.percent(60));
+            let (path, nofollow, name) = known.unwrap_or_else(|| (make.path(), nofollow, name));
+            Op::Getxattr { path, nofollow, name, size, null }
+        }
         (4, false) => Op::Fgetxattr { fd: make.fd(), name, size, null },
         (5, true) => Op::Listxattr { path: make.path(), nofollow, size, null },
         (5, false) => Op::Flistxattr { fd: make.fd(), size, null },

@@ -263,7 +263,7 @@ mod tests {
         let people = people::possible();
         let kernel = Side::Kernel(Box::new(Abi::kernel()));
         let mut counts: BTreeMap<&str, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
-        for seed in 0..100 {
+        for seed in 0..60 {
             let people = people && seed % 3 == 0;
             let limits = generate::Limits { working_directory: true, own_ids_only: false, people };
             let setting = Setting { compress: Compress::Never, mounted: false, access_times: false, people };

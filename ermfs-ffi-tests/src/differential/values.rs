@@ -18,6 +18,8 @@ pub(super) struct Generator<'a> {
     pub(super) directories: Vec<Vec<u8>>,
     /// Slots that may hold a directory.
     pub(super) directory_slots: Vec<u8>,
+    /// What was last set by path: path, l- form, name.
+    pub(super) attribute: Option<(Text, bool, Text)>,
     /// Slots opened on one file, so that their locks meet.
     pub(super) lock_slots: Vec<u8>,
     /// Slots that may be open.
@@ -58,6 +60,7 @@ impl<'a> Generator<'a> {
             made: Vec::new(),
             directories: Vec::new(),
             directory_slots: Vec::new(),
+            attribute: None,
             lock_slots: Vec::new(),
             open: Vec::new(),
         }
