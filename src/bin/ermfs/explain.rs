@@ -66,6 +66,9 @@ pub(crate) fn not_mounted(dir: &Path, allow_other: bool, error: &io::Error) -> S
     if !root && !on_path("fusermount3") {
         return "only root can mount without fusermount3; install it (Debian: apt-get install fuse3)".into();
     }
+    if error.to_string().contains("open /dev/fuse: Permission denied") {
+        return "only root may open /dev/fuse here; chmod 666 /dev/fuse lets everybody mount, as distributions have it".into();
+    }
     let permitted = || {
         std::fs::read_to_string("/etc/fuse.conf")
             .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"))
