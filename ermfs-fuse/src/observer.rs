@@ -5,9 +5,13 @@
 //! bounded: where there is no room for one, every inode that the kernel holds is told of instead, and names that it should
 //! have been told of it keeps for as long as the time to live in `server`. Owns the notes and the thread. Never waits under
 //! a lock of the filesystem: telling the kernel may wait for requests that the mount has yet to answer.
+//!
+//! What a request changes the kernel changes in its own copies, by what it knew when it asked: a name that had been changed
+//! beside it just before then goes wrong in a way that only the request knows of. So what requests did to names is kept for a
+//! while, and told with the next change that was made beside the mount; until that one is told, everything is.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -23,11 +27,13 @@ use crate::nodes::Nodes;
 
 /// The most notes of a kind that wait; those of names take at most some 300 bytes each.
 const MOST_NOTES: usize = 8192;
+/// How many changes by requests are kept: all from the moment of a change beside them to its note.
+const MOST_RECENT: usize = 512;
 /// How long the notifier rests when there was no memory to tell of everything.
 const REST: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// Whether the thread is answering a request, whose changes the kernel makes in its own copies.
+    /// Whether the thread is answering a request.
     static SERVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -49,9 +55,18 @@ impl Drop for Serving {
 struct Notes {
     inodes: HashMap<u64, Changed>,
     entries: Vec<(u64, Vec<u8>)>,
+    /// Inodes and names that requests changed.
+    recent: VecDeque<Recent>,
+    /// A name was changed beside the mount, and the kernel has not been told yet.
+    beside: bool,
     /// There was no room for a note.
     lost: bool,
     ended: bool,
+}
+
+enum Recent {
+    Inode(u64),
+    Entry(u64, Vec<u8>),
 }
 
 impl Notes {
@@ -69,17 +84,38 @@ impl Notes {
         }
     }
 
-    fn entry(&mut self, directory: u64, name: &[u8]) {
-        let mut copy = Vec::new();
-        if self.entries.len() < MOST_NOTES
-            && self.entries.try_reserve(1).is_ok()
-            && copy.try_reserve_exact(name.len()).is_ok()
-        {
-            copy.extend_from_slice(name);
-            self.entries.push((directory, copy));
+    fn entry(&mut self, directory: u64, name: Vec<u8>) {
+        // By the name alone the kernel finds a directory only if it has met the name before. What it keeps of a directory's
+        // listing is content.
+        self.inode(directory, Changed::Content);
+        if self.entries.len() < MOST_NOTES && self.entries.try_reserve(1).is_ok() {
+            self.entries.push((directory, name));
         } else {
             self.lost = true;
         }
+    }
+
+    fn keep(&mut self, recent: Recent) {
+        if self.recent.len() >= MOST_RECENT {
+            self.recent.pop_front();
+        }
+        if self.recent.try_reserve(1).is_ok() {
+            self.recent.push_back(recent);
+        }
+    }
+
+    /// All that is to be told, and with a change of names beside the mount what requests changed at that time.
+    fn take(&mut self) -> Notes {
+        if self.beside {
+            for recent in std::mem::take(&mut self.recent) {
+                match recent {
+                    Recent::Inode(ino) => self.inode(ino, Changed::Metadata),
+                    Recent::Entry(directory, name) => self.entry(directory, name),
+                }
+            }
+        }
+        let (inodes, entries) = (std::mem::take(&mut self.inodes), std::mem::take(&mut self.entries));
+        Notes { inodes, entries, lost: std::mem::take(&mut self.lost), ..Notes::default() }
     }
 }
 
@@ -119,7 +155,7 @@ impl Changes {
             if notes.ended {
                 return;
             }
-            let Notes { inodes, entries, lost, .. } = std::mem::take(&mut *notes);
+            let Notes { inodes, entries, lost, .. } = notes.take();
             drop(notes);
             // What the kernel does not hold (any more) it answers with an error, and nothing is left to be done.
             for (directory, name) in entries {
@@ -134,30 +170,50 @@ impl Changes {
                     self.noted.wait_for(&mut notes, REST);
                 }
             }
+            let mut notes = self.notes.lock();
+            notes.beside &= !notes.entries.is_empty();
         }
-    }
-
-    fn note(&self, node: u64, note: impl FnOnce(&mut Notes)) {
-        if SERVING.get() || !self.nodes.knows(node) {
-            return;
-        }
-        note(&mut self.notes.lock());
-        self.noted.notify_one();
     }
 }
 
 impl Observer for Changes {
     fn inode_changed(&self, ino: u64, changed: Changed) {
-        self.note(ino, |notes| notes.inode(ino, changed));
+        let serving = SERVING.get();
+        // Bytes that the kernel has written it has in its pages.
+        if serving && changed == Changed::Content || !self.nodes.knows(ino) {
+            return;
+        }
+        let mut notes = self.notes.lock();
+        if serving && !notes.beside {
+            return notes.keep(Recent::Inode(ino));
+        }
+        notes.inode(ino, changed);
+        drop(notes);
+        self.noted.notify_one();
     }
 
     fn entry_changed(&self, directory: u64, name: &[u8]) {
-        self.note(directory, |notes| {
-            notes.entry(directory, name);
-            // By the name alone the kernel finds a directory only if it has met the name before. What it keeps of a
-            // directory's listing is content.
-            notes.inode(directory, Changed::Content);
-        });
+        if !self.nodes.knows(directory) {
+            return;
+        }
+        let mut copy = Vec::new();
+        let room = copy.try_reserve_exact(name.len()).is_ok();
+        if room {
+            copy.extend_from_slice(name);
+        }
+        let mut notes = self.notes.lock();
+        if SERVING.get() && !notes.beside {
+            return if room {
+                notes.keep(Recent::Entry(directory, copy))
+            };
+        }
+        notes.beside = true;
+        match room {
+            true => notes.entry(directory, copy),
+            false => notes.lost = true,
+        }
+        drop(notes);
+        self.noted.notify_one();
     }
 }
 
@@ -177,15 +233,31 @@ mod tests {
         assert!(notes.is_empty());
         for ino in 0..MOST_NOTES as u64 {
             notes.inode(ino, Changed::Metadata);
-            notes.entry(ino, b"name");
+            notes.entry(ino, b"name".to_vec());
+            notes.keep(Recent::Entry(1, b"kept".to_vec()));
         }
         notes.inode(5, Changed::Content);
         notes.inode(5, Changed::Metadata);
         assert!(!notes.lost && notes.inodes[&5] == Changed::Content);
-        notes.entry(1, b"one too many");
+        assert_eq!(notes.recent.len(), MOST_RECENT);
+        notes.entry(1, b"one too many".to_vec());
         assert!(notes.lost && notes.entries.len() == MOST_NOTES);
         notes.lost = false;
         notes.inode(MOST_NOTES as u64, Changed::Metadata);
         assert!(notes.lost && notes.inodes.len() == MOST_NOTES);
+    }
+    #[test]
+    fn what_requests_changed_is_told_with_a_change_beside_them() {
+        let mut notes = Notes::default();
+        notes.keep(Recent::Inode(3));
+        notes.keep(Recent::Entry(4, b"moved".to_vec()));
+        notes.inode(9, Changed::Metadata);
+        let told = notes.take();
+        assert!(told.inodes.len() == 1 && told.entries.is_empty() && notes.recent.len() == 2);
+        notes.beside = true;
+        let told = notes.take();
+        assert_eq!(told.entries, [(4, b"moved".to_vec())]);
+        assert_eq!((told.inodes[&3], told.inodes[&4]), (Changed::Metadata, Changed::Content));
+        assert!(notes.recent.is_empty() && notes.is_empty() && notes.beside);
     }
 }
