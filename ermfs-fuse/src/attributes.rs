@@ -54,12 +54,11 @@ pub(crate) fn time_set(time: Option<TimeOrNow>) -> TimeSet {
         Some(TimeOrNow::Now) => TimeSet::Now,
         Some(TimeOrNow::SpecificTime(time)) => match time.duration_since(UNIX_EPOCH) {
             Ok(after) => TimeSet::At(after.as_secs().cast_signed(), after.subsec_nanos()),
+            // fuser takes a time of -2 s and 1 ns, which is a little less than 2 s before 1970, for a little more than 2 s
+            // before: its seconds and nanoseconds are what the kernel gave.
             Err(error) => {
                 let before = error.duration();
-                match before.subsec_nanos() {
-                    0 => TimeSet::At(-before.as_secs().cast_signed(), 0),
-                    some => TimeSet::At(-before.as_secs().cast_signed() - 1, 1_000_000_000 - some),
-                }
+                TimeSet::At(-before.as_secs().cast_signed(), before.subsec_nanos())
             }
         },
     }
@@ -74,11 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_come_back_as_they_went() {
+    fn times_are_those_that_the_kernel_gave() {
+        // As fuser 0.18.0 reads them; it writes them rightly.
+        let read = |(seconds, nanoseconds): (i64, u32)| match u64::try_from(seconds) {
+            Ok(seconds) => UNIX_EPOCH + Duration::new(seconds, nanoseconds),
+            Err(_) => UNIX_EPOCH - Duration::new(seconds.unsigned_abs(), nanoseconds),
+        };
         for time in [(0, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-5, 999_999_999), (9_000_000_000, 7)] {
-            let there = TimeOrNow::SpecificTime(system_time(time));
-            assert_eq!(time_set(Some(there)), TimeSet::At(time.0, time.1));
+            assert_eq!(time_set(Some(TimeOrNow::SpecificTime(read(time)))), TimeSet::At(time.0, time.1));
         }
         assert_eq!((time_set(None), time_set(Some(TimeOrNow::Now))), (TimeSet::Omit, TimeSet::Now));
+        assert_eq!(system_time((-2, 1)), UNIX_EPOCH - Duration::new(1, 999_999_999));
     }
 }

@@ -9,6 +9,7 @@
 
 mod attributes;
 mod connect;
+mod caller;
 mod handles;
 mod mount;
 mod nodes;

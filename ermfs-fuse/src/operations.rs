@@ -15,6 +15,7 @@ use ermfs_core::{
 };
 use ermfs_memory::Counted;
 
+use crate::caller::Caller;
 use crate::handles::Handles;
 use crate::nodes::Nodes;
 use crate::statistics::{FILE_XATTR, STATISTICS_XATTR, file_json, statistics_json};
@@ -74,16 +75,10 @@ impl Operations {
         flags & !libc::O_ACCMODE & !KERNELS_OWN | access | atime
     }
 
-    /// Runs `work` at a directory, for who made the request.
-    fn at<R>(
-        &self,
-        parent: u64,
-        (uid, gid): (u32, u32),
-        work: impl FnOnce(At<'_>) -> Result<R>,
-    ) -> Result<R> {
+    /// Runs `work` at a directory.
+    fn at<R>(&self, parent: u64, who: &Credentials, work: impl FnOnce(At<'_>) -> Result<R>) -> Result<R> {
         let dir = self.nodes.get(parent)?;
-        let who = Credentials::superuser_as(uid, gid);
-        work(At { fs: &self.fs, dir: &dir, who: &who })
+        work(At { fs: &self.fs, dir: &dir, who })
     }
 
     /// What the kernel is told of an inode that it is going to hold.
@@ -99,7 +94,7 @@ impl Operations {
 
     /// `None`: there is no such name.
     pub(crate) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Option<Metadata>> {
-        self.at(parent, (0, 0), |at| match Fs::lookup(at, name, false) {
+        self.at(parent, &JUDGED, |at| match Fs::lookup(at, name, false) {
             Ok(inode) => self.told(&inode).map(Some),
             Err(Errno::ENOENT) if at.dir.is_linked() => Ok(None),
             Err(error) => Err(error),
@@ -110,12 +105,14 @@ impl Operations {
         Ok(self.nodes.get(ino)?.stat())
     }
 
-    pub(crate) fn change(&self, ino: u64, ids: (u32, u32), change: &Change) -> Result<Metadata> {
+    pub(crate) fn change(&self, ino: u64, caller: Caller, change: &Change) -> Result<Metadata> {
         let inode = self.nodes.get(ino)?;
         if let Some(mode) = change.mode {
             inode.chmod(mode, &JUDGED)?;
         }
-        if change.uid.is_some() || change.gid.is_some() {
+        let nothing = change.mode.is_none() && change.size.is_none() && change.times.is_none();
+        // A change of nothing is a chown to nobody, which moves the ctime.
+        if change.uid.is_some() || change.gid.is_some() || nothing {
             inode.chown(change.uid, change.gid, &JUDGED)?;
         }
         if let Some(size) = change.size {
@@ -123,7 +120,7 @@ impl Operations {
                 Some(file) => file.set_len(i64::try_from(size).map_err(|_| Errno::EFBIG)?)?,
                 None => inode.set_len(size, &JUDGED)?,
             }
-            take_set_ids(&inode, ids)?;
+            take_set_ids(&inode, caller, caller.uid != 0);
         }
         if let Some((atime, mtime)) = change.times {
             inode.set_times(atime, mtime, &JUDGED)?;
@@ -144,16 +141,16 @@ impl Operations {
         name: &[u8],
         mode: u32,
         rdev: u32,
-        ids: (u32, u32),
+        caller: Caller,
     ) -> Result<Metadata> {
-        self.at(parent, ids, |at| {
+        self.at(parent, &caller.owner(), |at| {
             Fs::mknod(at, name, mode, rdev.into())?;
             self.made(at, name)
         })
     }
 
-    pub(crate) fn mkdir(&self, parent: u64, name: &[u8], mode: u32, ids: (u32, u32)) -> Result<Metadata> {
-        self.at(parent, ids, |at| {
+    pub(crate) fn mkdir(&self, parent: u64, name: &[u8], mode: u32, caller: Caller) -> Result<Metadata> {
+        self.at(parent, &caller.owner(), |at| {
             Fs::mkdir(at, name, mode)?;
             self.made(at, name)
         })
@@ -164,20 +161,20 @@ impl Operations {
         parent: u64,
         name: &[u8],
         target: &[u8],
-        ids: (u32, u32),
+        caller: Caller,
     ) -> Result<Metadata> {
-        self.at(parent, ids, |at| {
+        self.at(parent, &caller.owner(), |at| {
             Fs::symlink(target, at, name)?;
             self.made(at, name)
         })
     }
 
     pub(crate) fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
-        self.at(parent, (0, 0), |at| Fs::unlink(at, name))
+        self.at(parent, &JUDGED, |at| Fs::unlink(at, name))
     }
 
     pub(crate) fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
-        self.at(parent, (0, 0), |at| Fs::rmdir(at, name))
+        self.at(parent, &JUDGED, |at| Fs::rmdir(at, name))
     }
 
     pub(crate) fn rename(&self, old: (u64, &[u8]), new: (u64, &[u8]), flags: u32) -> Result<()> {
@@ -194,16 +191,16 @@ impl Operations {
 
     pub(crate) fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Metadata> {
         let inode = self.nodes.get(ino)?;
-        self.at(parent, (0, 0), |at| Fs::link_inode(&inode, at, name))?;
+        self.at(parent, &JUDGED, |at| Fs::link_inode(&inode, at, name))?;
         self.told(&inode)
     }
 
     /// Opens an inode; what writes may read, because the kernel reads the pages that it changes in part.
-    pub(crate) fn open(&self, ino: u64, flags: i32, ids: (u32, u32)) -> Result<u64> {
+    pub(crate) fn open(&self, ino: u64, flags: i32, caller: Caller) -> Result<u64> {
         let inode = self.nodes.get(ino)?;
         let file = OpenFile::open_inode(&self.fs, &inode, self.for_server(flags), &JUDGED)?;
         if flags & libc::O_TRUNC != 0 {
-            take_set_ids(&inode, ids)?;
+            take_set_ids(&inode, caller, caller.uid != 0);
         }
         Ok(self.handles.insert(file))
     }
@@ -214,9 +211,9 @@ impl Operations {
         name: &[u8],
         mode: u32,
         flags: i32,
-        ids: (u32, u32),
+        caller: Caller,
     ) -> Result<(Metadata, u64)> {
-        self.at(parent, ids, |at| {
+        self.at(parent, &caller.owner(), |at| {
             let making = self.for_server(flags) | libc::O_CREAT | flags & libc::O_EXCL | libc::O_NOFOLLOW;
             let file = OpenFile::open(at, name, making, mode)?;
             let metadata = self.told(file.inode())?;
@@ -243,12 +240,18 @@ impl Operations {
         })
     }
 
-    pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], takes_set_ids: bool) -> Result<u32> {
+    /// `takes_set_ids`: the kernel has found that the caller has no CAP_FSETID.
+    pub(crate) fn write(
+        &self,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        caller: Caller,
+        takes_set_ids: bool,
+    ) -> Result<u32> {
         let file = self.handles.get(handle)?;
         let n = file.write_at(&mut Source::new(data), position(offset)?)?;
-        if takes_set_ids {
-            take_set_ids(file.inode(), (u32::MAX, u32::MAX))?;
-        }
+        take_set_ids(file.inode(), caller, takes_set_ids);
         Ok(n as u32)
     }
 
@@ -344,8 +347,8 @@ impl Operations {
     }
 
     /// `trusted.` ones are for the privileged, whom the kernel does not tell apart here.
-    pub(crate) fn xattr_names(&self, ino: u64, ids: (u32, u32)) -> Result<Vec<u8>> {
-        self.nodes.get(ino)?.xattr_names(&Credentials::new(ids.0, ids.1, Vec::new()))
+    pub(crate) fn xattr_names(&self, ino: u64, caller: Caller) -> Result<Vec<u8>> {
+        self.nodes.get(ino)?.xattr_names(&Credentials::new(caller.uid, caller.gid, Vec::new()))
     }
 
     pub(crate) fn remove_xattr(&self, ino: u64, name: &[u8]) -> Result<()> {
@@ -360,15 +363,10 @@ fn position(offset: u64) -> Result<i64> {
 }
 
 /// What the server owes a change of bytes by who has no CAP_FSETID, since it told the kernel that it does this
-/// (FUSE_HANDLE_KILLPRIV_V2). Groups are not known here: the bit goes where the group may execute.
-fn take_set_ids(inode: &InodeRef, (uid, gid): (u32, u32)) -> Result<()> {
+/// (FUSE_HANDLE_KILLPRIV_V2).
+fn take_set_ids(inode: &InodeRef, caller: Caller, takes: bool) {
     const SET_IDS: u32 = libc::S_ISUID | libc::S_ISGID;
-    if uid == 0 {
-        return Ok(());
+    if takes && inode.stat().mode & SET_IDS != 0 {
+        inode.note_write(&caller.unprivileged());
     }
-    let metadata = inode.stat();
-    if metadata.mode & SET_IDS != 0 {
-        inode.note_write(&Credentials::new(uid, gid, vec![metadata.gid]));
-    }
-    Ok(())
 }

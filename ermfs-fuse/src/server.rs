@@ -20,6 +20,7 @@ use fuser::{
 };
 
 use crate::attributes::{attributes, errno, file_type, time_set};
+use crate::caller::Caller;
 use crate::observer::serving;
 use crate::operations::{Change, Entry, Operations};
 
@@ -92,10 +93,6 @@ impl Server {
     }
 }
 
-fn ids(request: &Request) -> (u32, u32) {
-    (request.uid(), request.gid())
-}
-
 impl Filesystem for Server {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
@@ -164,7 +161,7 @@ impl Filesystem for Server {
     ) {
         let times = (atime.is_some() || mtime.is_some()).then(|| (time_set(atime), time_set(mtime)));
         let change = Change { mode, uid, gid, size, times, handle: handle.map(u64::from) };
-        match self.answer(|operations| operations.change(ino.0, ids(request), &change)) {
+        match self.answer(|operations| operations.change(ino.0, Caller::of(request), &change)) {
             Ok(metadata) => reply.attr(&TIME_TO_LIVE, &attributes(&metadata)),
             Err(error) => reply.error(error),
         }
@@ -190,7 +187,9 @@ impl Filesystem for Server {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.entry(reply, |operations| operations.mknod(parent.0, name.as_bytes(), mode, rdev, ids(request)));
+        self.entry(reply, |operations| {
+            operations.mknod(parent.0, name.as_bytes(), mode, rdev, Caller::of(request))
+        });
     }
 
     fn mkdir(
@@ -202,7 +201,9 @@ impl Filesystem for Server {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.entry(reply, |operations| operations.mkdir(parent.0, name.as_bytes(), mode, ids(request)));
+        self.entry(reply, |operations| {
+            operations.mkdir(parent.0, name.as_bytes(), mode, Caller::of(request))
+        });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -215,7 +216,7 @@ impl Filesystem for Server {
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.entry(reply, |operations| {
-            operations.symlink(parent.0, name.as_bytes(), target.as_os_str().as_bytes(), ids(request))
+            operations.symlink(parent.0, name.as_bytes(), target.as_os_str().as_bytes(), Caller::of(request))
         });
     }
 
@@ -246,7 +247,7 @@ impl Filesystem for Server {
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.answer(|operations| operations.open(ino.0, flags.0, ids(request))) {
+        match self.answer(|operations| operations.open(ino.0, flags.0, Caller::of(request))) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(error),
         }
@@ -274,7 +275,7 @@ impl Filesystem for Server {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -284,8 +285,9 @@ impl Filesystem for Server {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let caller = Caller::of(request);
         let takes_set_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.answer(|operations| operations.write(handle.0, offset, data, takes_set_ids)) {
+        match self.answer(|operations| operations.write(handle.0, offset, data, caller, takes_set_ids)) {
             Ok(n) => reply.written(n),
             Err(error) => reply.error(error),
         }
@@ -432,7 +434,7 @@ impl Filesystem for Server {
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.xattr(size, reply, |operations| operations.xattr_names(ino.0, ids(request)));
+        self.xattr(size, reply, |operations| operations.xattr_names(ino.0, Caller::of(request)));
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -449,9 +451,9 @@ impl Filesystem for Server {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        match self
-            .answer(|operations| operations.create(parent.0, name.as_bytes(), mode, flags, ids(request)))
-        {
+        match self.answer(|operations| {
+            operations.create(parent.0, name.as_bytes(), mode, flags, Caller::of(request))
+        }) {
             Ok((metadata, handle)) => {
                 let (attributes, flags) = (attributes(&metadata), FopenFlags::FOPEN_KEEP_CACHE);
                 reply.created(&TIME_TO_LIVE, &attributes, GENERATION, FileHandle(handle), flags);

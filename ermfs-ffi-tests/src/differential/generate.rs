@@ -19,6 +19,8 @@ pub(super) struct Limits {
     pub(super) own_ids_only: bool,
     /// Whether calls are made for several users.
     pub(super) people: bool,
+    /// Whether files without a name can be made (`O_TMPFILE`).
+    pub(super) tmpfile: bool,
 }
 
 /// How many calls lie between two walks over the whole world.
@@ -484,7 +486,7 @@ const CALLS: &[(u32, Make)] = &[
 
 /// A sequence for one file that a byte model can follow: every mode of fallocate, on one descriptor.
 pub(super) fn file_sequence(seed: u64, calls: usize, modes: &[i32]) -> Vec<Step> {
-    let limits = Limits { working_directory: true, own_ids_only: false, people: false };
+    let limits = Limits { working_directory: true, own_ids_only: false, people: false, tmpfile: true };
     let mut make = Generator::new(seed, &limits);
     let open = || Op::Open {
         to: Slot(1),

@@ -36,6 +36,7 @@ use sandbox::Side;
 use shrink::Mismatch;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// When ERMFS packs files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub enum Subject {
     Library,
     /// These functions on a second tmpfs: the test of the test.
     Functions(Box<Abi>),
+    /// The kernel's functions in directories under this one: the test of a mount.
+    Directory(PathBuf),
 }
 
 /// A difference, shrunk.
@@ -123,6 +126,8 @@ pub fn campaign(
         // SAFETY: asks for a number only.
         own_ids_only: unsafe { libc::geteuid() } != 0,
         people: setting.people,
+        // FUSE has a request for it, fuser has not.
+        tmpfile: !matches!(subject, Subject::Directory(_)),
     };
     hunt(&sides, &setting, seed, calls, |seed, calls| generate::sequence(seed, calls, &limits))
 }
@@ -174,6 +179,7 @@ fn side(subject: &Subject) -> Result<Side, String> {
     Ok(match subject {
         Subject::Library => Side::Ermfs(library()?.to_path_buf()),
         Subject::Functions(abi) => Side::Kernel(abi.clone()),
+        Subject::Directory(path) => Side::Directory(path.clone()),
     })
 }
 
@@ -265,7 +271,8 @@ mod tests {
         let mut counts: BTreeMap<&str, (usize, BTreeMap<String, usize>)> = BTreeMap::new();
         for seed in 0..60 {
             let people = people && seed % 3 == 0;
-            let limits = generate::Limits { working_directory: true, own_ids_only: false, people };
+            let limits =
+                generate::Limits { working_directory: true, own_ids_only: false, people, tmpfile: true };
             let setting = Setting { compress: Compress::Never, mounted: false, access_times: false, people };
             let steps = generate::sequence(seed, CALLS_PER_WORLD, &limits);
             let answers =

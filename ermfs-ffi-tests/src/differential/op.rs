@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        let limits = Limits { working_directory: true, own_ids_only: false, people: true };
+        let limits = Limits { working_directory: true, own_ids_only: false, people: true, tmpfile: true };
         let mut names = std::collections::BTreeSet::new();
         for seed in 0..12 {
             for step in sequence(seed, 500, &limits) {

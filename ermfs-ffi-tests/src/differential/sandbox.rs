@@ -2,7 +2,7 @@
 //!
 //! Promises that a side starts from an empty filesystem and that nothing is left of it, however it ends: the kernel's
 //! side has a tmpfs in a mount namespace that dies with the child, and a changed root, so that no path leads out of it;
-//! ERMFS's side loads the library afresh. A crash or a hang is an answer like any other. Owns the child and the pipe.
+//! ERMFS's side loads the library afresh; a directory's side has a new directory, removed afterwards. A crash or a hang is an answer like any other. Owns the child and the pipe.
 //! Never mounts anything that another process can see.
 
 use super::model::Model;
@@ -11,9 +11,11 @@ use super::world::World;
 use super::{Compress, Setting};
 use crate::abi::{Abi, Ermfs, ErmfsConfig};
 use libc::{c_int, pid_t};
-use std::ffi::CString;
-use std::path::PathBuf;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr::null;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What answers a sequence.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub(super) enum Side {
     Kernel(Box<Abi>),
     /// The library at this path.
     Ermfs(PathBuf),
+    /// The kernel's own functions in a new directory under this one.
+    Directory(PathBuf),
     /// A vector of bytes; knows sequences of `generate::file_sequence` only.
     Model,
 }
@@ -43,10 +47,17 @@ const SETUP: &str = "setup: ";
 pub(super) struct Child {
     pid: pid_t,
     answers: c_int,
+    /// The directory of its own, to be removed.
+    own: Option<PathBuf>,
 }
 
 /// Starts a side.
 pub(super) fn start(side: &Side, setting: &Setting, steps: &[Step]) -> Result<Child, String> {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let own = match side {
+        Side::Directory(parent) => Some(parent.join(format!("world-{}", STARTED.fetch_add(1, Relaxed)))),
+        _ => None,
+    };
     let mut ends = [0; 2];
     // SAFETY: an array of two descriptors.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
@@ -57,14 +68,14 @@ pub(super) fn start(side: &Side, setting: &Setting, steps: &[Step]) -> Result<Ch
     match unsafe { libc::fork() } {
         -1 => Err(last_error("fork")),
         0 => {
-            child(side, setting, steps, ends[1]);
+            child(side, own.as_deref(), setting, steps, ends[1]);
             // SAFETY: ends the child at once, without the test harness's handlers.
             unsafe { libc::_exit(0) }
         }
         pid => {
             // SAFETY: the writing end is the child's.
             unsafe { libc::close(ends[1]) };
-            Ok(Child { pid, answers: ends[0] })
+            Ok(Child { pid, answers: ends[0], own })
         }
     }
 }
@@ -86,6 +97,9 @@ impl Child {
         let mut status = 0;
         // SAFETY: our own child and a local status.
         unsafe { libc::waitpid(self.pid, &raw mut status, 0) };
+        if let Some(own) = &self.own {
+            std::fs::remove_dir_all(own).map_err(|error| format!("{}: {error}", own.display()))?;
+        }
         if !hung && status != 0 {
             answers.push(death_text(status));
         }
@@ -157,8 +171,8 @@ fn send(text: &str) {
     }
 }
 
-fn child(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) {
-    let result = std::panic::catch_unwind(|| run(side, setting, steps, answers));
+fn child(side: &Side, own: Option<&Path>, setting: &Setting, steps: &[Step], answers: c_int) {
+    let result = std::panic::catch_unwind(|| run(side, own, setting, steps, answers));
     match result {
         Ok(Ok(())) => {}
         Ok(Err(text)) => send(&format!("{SETUP}{text}")),
@@ -166,7 +180,13 @@ fn child(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) {
     }
 }
 
-fn run(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) -> Result<(), String> {
+fn run(
+    side: &Side,
+    own: Option<&Path>,
+    setting: &Setting,
+    steps: &[Step],
+    answers: c_int,
+) -> Result<(), String> {
     own_descriptors(answers)?;
     become_root()?;
     if let Side::Model = side {
@@ -176,7 +196,14 @@ fn run(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) -> Result
     }
     let mut world = match side {
         Side::Ermfs(path) => ermfs_world(path, setting)?,
-        Side::Kernel(abi) => kernel_world(abi, setting)?,
+        Side::Kernel(abi) => {
+            mount_tmpfs()?;
+            kernel_world(abi, c"/dev/shm", setting)?
+        }
+        Side::Directory(_) => {
+            let own = own.expect("a side with a directory");
+            kernel_world(&Abi::kernel(), &new_directory(own)?, setting)?
+        }
         Side::Model => unreachable!("ran above"),
     };
     let root_mode = world.root_mode();
@@ -185,7 +212,7 @@ fn run(side: &Side, setting: &Setting, steps: &[Step], answers: c_int) -> Result
     }
     // ERMFS promises that a change after a time was read is seen; so does the kernel since Linux 6.13.
     let coarse_times = world.probe_coarse_times();
-    world.coarse_times = coarse_times && matches!(side, Side::Kernel(_));
+    world.coarse_times = coarse_times && matches!(side, Side::Kernel(_) | Side::Directory(_));
     if setting.people {
         world.share_root();
     }
@@ -237,8 +264,7 @@ fn become_root() -> Result<(), String> {
     Ok(())
 }
 
-fn kernel_world(abi: &Abi, setting: &Setting) -> Result<World, String> {
-    let place = c"/dev/shm";
+fn mount_tmpfs() -> Result<(), String> {
     let private = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: NUL-terminated strings; the namespace is this child's own.
     if unsafe { libc::mount(null(), c"/".as_ptr(), null(), private, null()) } != 0 {
@@ -246,7 +272,7 @@ fn kernel_world(abi: &Abi, setting: &Setting) -> Result<World, String> {
     }
     let options = |huge: &str| {
         let text = format!("size={MAX_BYTES}{huge}");
-        let text = CString::new(text).expect("no NUL");
+        let (text, place) = (CString::new(text).expect("no NUL"), c"/dev/shm");
         // SAFETY: as above.
         unsafe { libc::mount(c"tmpfs".as_ptr(), place.as_ptr(), c"tmpfs".as_ptr(), 0, text.as_ptr().cast()) }
     };
@@ -254,6 +280,23 @@ fn kernel_world(abi: &Abi, setting: &Setting) -> Result<World, String> {
     if options(",huge=never") != 0 && options("") != 0 {
         return Err(last_error("mounting a tmpfs"));
     }
+    Ok(())
+}
+
+/// Makes a directory like the root of a tmpfs.
+fn new_directory(own: &Path) -> Result<CString, String> {
+    let path = CString::new(own.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: NUL-terminated strings.
+    if unsafe { libc::mkdir(path.as_ptr(), 0o700) | libc::chmod(path.as_ptr(), TMPFS_ROOT_MODE & 0o7777) }
+        != 0
+    {
+        return Err(last_error("making a directory"));
+    }
+    Ok(path)
+}
+
+/// The world below a directory, which becomes the root.
+fn kernel_world(abi: &Abi, place: &CStr, setting: &Setting) -> Result<World, String> {
     // SAFETY: NUL-terminated strings.
     if unsafe { libc::chdir(place.as_ptr()) | libc::chroot(c".".as_ptr()) } != 0 {
         return Err(last_error("chroot"));
@@ -266,7 +309,7 @@ fn kernel_world(abi: &Abi, setting: &Setting) -> Result<World, String> {
     Ok(World::new(*abi, root, setting.access_times))
 }
 
-fn ermfs_world(path: &std::path::Path, setting: &Setting) -> Result<World, String> {
+fn ermfs_world(path: &Path, setting: &Setting) -> Result<World, String> {
     let library = Ermfs::load(path)?;
     let config = ErmfsConfig {
         struct_size: size_of::<ErmfsConfig>(),

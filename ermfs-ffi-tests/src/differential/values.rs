@@ -286,7 +286,7 @@ impl<'a> Generator<'a> {
             }
         }
         match self.random.below(25) {
-            0 | 1 => (flags & !O_CREAT) | O_TMPFILE,
+            0 | 1 if self.limits.tmpfile => (flags & !O_CREAT) | O_TMPFILE,
             2 | 3 => O_RDONLY | O_DIRECTORY,
             _ => flags,
         }
