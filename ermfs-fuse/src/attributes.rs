@@ -58,7 +58,8 @@ pub(crate) fn time_set(time: Option<TimeOrNow>) -> TimeSet {
             // before: its seconds and nanoseconds are what the kernel gave.
             Err(error) => {
                 let before = error.duration();
-                TimeSet::At(-before.as_secs().cast_signed(), before.subsec_nanos())
+                // The least number of seconds has no counterpart above zero.
+                TimeSet::At(before.as_secs().wrapping_neg().cast_signed(), before.subsec_nanos())
             }
         },
     }
@@ -79,7 +80,9 @@ mod tests {
             Ok(seconds) => UNIX_EPOCH + Duration::new(seconds, nanoseconds),
             Err(_) => UNIX_EPOCH - Duration::new(seconds.unsigned_abs(), nanoseconds),
         };
-        for time in [(0, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-5, 999_999_999), (9_000_000_000, 7)] {
+        for time in
+            [(0, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-5, 999_999_999), (9_000_000_000, 7), (i64::MIN, 0)]
+        {
             assert_eq!(time_set(Some(TimeOrNow::SpecificTime(read(time)))), TimeSet::At(time.0, time.1));
         }
         assert_eq!((time_set(None), time_set(Some(TimeOrNow::Now))), (TimeSet::Omit, TimeSet::Now));

@@ -16,6 +16,8 @@ struct Node {
     inode: InodeRef,
     /// How often the kernel was told and has not forgotten.
     told: u64,
+    /// A directory that has another parent than when the kernel last began to list it.
+    moved: bool,
 }
 
 /// See the module's page.
@@ -60,8 +62,23 @@ impl Nodes {
         }
         let mut shard = self.shard(inode.ino()).lock();
         shard.try_reserve(1)?;
-        shard.entry(inode.ino()).or_insert_with(|| Node { inode: inode.clone(), told: 0 }).told += 1;
+        shard
+            .entry(inode.ino())
+            .or_insert_with(|| Node { inode: inode.clone(), told: 0, moved: false })
+            .told += 1;
         Ok(())
+    }
+
+    /// Notes that a directory has another parent, if the kernel holds it.
+    pub(crate) fn moved(&self, number: u64) {
+        if let Some(node) = self.shard(number).lock().get_mut(&number) {
+            node.moved = true;
+        }
+    }
+
+    /// Whether that was noted since it was last asked.
+    pub(crate) fn take_moved(&self, number: u64) -> bool {
+        self.shard(number).lock().get_mut(&number).is_some_and(|node| std::mem::take(&mut node.moved))
     }
 
     /// The kernel forgets what it was told so many times.
@@ -126,6 +143,8 @@ mod tests {
         let mut all = Vec::new();
         assert!(nodes.each(|number| all.push(number)));
         assert_eq!(all, [root.ino(), number]);
+        nodes.moved(number);
+        assert!(nodes.take_moved(number) && !nodes.take_moved(number) && !nodes.take_moved(root.ino()));
         drop(inode);
         Fs::unlink(at, b"f").unwrap();
         assert_eq!((nodes.count(), fs.statistics().files), (1, 1));

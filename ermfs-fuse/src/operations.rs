@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use ermfs_core::process::{MAX_TRANSFER, OpenFile};
 use ermfs_core::{
-    At, Credentials, Errno, Fs, InodeRef, Metadata, RenameFlags, Result, Sink, Source, TimeSet, XattrName,
-    XattrSet,
+    At, Credentials, Errno, Fs, InodeKind, InodeRef, Metadata, RenameFlags, Result, Sink, Source, TimeSet,
+    XattrName, XattrSet,
 };
 use ermfs_memory::Counted;
 
@@ -110,10 +110,14 @@ impl Operations {
         if let Some(mode) = change.mode {
             inode.chmod(mode, &JUDGED)?;
         }
+        let loses_group_id = Operations::loses_group_id(&inode, caller);
         let nothing = change.mode.is_none() && change.size.is_none() && change.times.is_none();
-        // A change of nothing is a chown to nobody, which moves the ctime.
+        // A change of nothing is a chown to nobody, or the set-id bits have to go: both move the ctime.
         if change.uid.is_some() || change.gid.is_some() || nothing {
             inode.chown(change.uid, change.gid, &JUDGED)?;
+            if loses_group_id {
+                inode.chmod(inode.stat().mode & !libc::S_ISGID, &JUDGED)?;
+            }
         }
         if let Some(size) = change.size {
             match change.handle.and_then(|handle| self.handles.get(handle).ok()) {
@@ -126,6 +130,15 @@ impl Operations {
             inode.set_times(atime, mtime, &JUDGED)?;
         }
         Ok(inode.stat())
+    }
+
+    /// Whether the set-group-id bit, where the group may not execute, goes with what this caller changes.
+    fn loses_group_id(inode: &InodeRef, caller: Caller) -> bool {
+        let Metadata { mode, gid, kind, .. } = inode.stat();
+        caller.uid != 0
+            && kind != InodeKind::Directory
+            && mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID
+            && !caller.unprivileged().has_group(gid)
     }
 
     pub(crate) fn read_link<R>(&self, ino: u64, answer: impl FnOnce(&[u8]) -> R) -> Result<R> {
@@ -186,7 +199,22 @@ impl Operations {
         };
         let (from, to) = (self.nodes.get(old.0)?, self.nodes.get(new.0)?);
         let at = |dir| At { fs: &self.fs, dir, who: &JUDGED };
-        Fs::rename(at(&from), old.1, at(&to), new.1, flags)
+        Fs::rename(at(&from), old.1, at(&to), new.1, flags)?;
+        if old.0 != new.0 {
+            let exchanged = flags.exchange.then_some((&from, old.1));
+            for (dir, name) in [Some((&to, new.1)), exchanged].into_iter().flatten() {
+                if let Ok(inode) = Fs::lookup(at(dir), name, false) {
+                    self.nodes.moved(inode.ino());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what the kernel keeps of a directory's listing is still right: its `..` changes where it is moved.
+    pub(crate) fn open_dir(&self, ino: u64) -> Result<bool> {
+        self.nodes.get(ino)?;
+        Ok(!self.nodes.take_moved(ino))
     }
 
     pub(crate) fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Metadata> {

@@ -336,9 +336,10 @@ impl Filesystem for Server {
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.answer(|operations| operations.stat(ino.0)) {
-            Ok(_) => {
-                let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        match self.answer(|operations| operations.open_dir(ino.0)) {
+            Ok(keep) => {
+                let flags = FopenFlags::FOPEN_CACHE_DIR;
+                let flags = if keep { flags | FopenFlags::FOPEN_KEEP_CACHE } else { flags };
                 reply.opened(FileHandle(0), flags);
             }
             Err(error) => reply.error(error),

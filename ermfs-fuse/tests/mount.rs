@@ -500,6 +500,33 @@ fn reading_moves_access_times_unless_told_not_to() {
 }
 
 #[test]
+fn any_time_can_be_set() {
+    let Some(mounted) = Mounted::new("times") else { return };
+    let path = mounted.path("f");
+    let file = fs::File::create(&path).unwrap();
+    let set = |seconds, nanoseconds| {
+        let time = libc::timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        // SAFETY: a descriptor that is open, and two times.
+        unsafe { libc::futimens(file.as_raw_fd(), [time, time].as_ptr()) }
+    };
+    for (seconds, nanoseconds) in [(0, 0), (-1, 1), (-100_000, 999_999_999), (1_700_000_000, 5)] {
+        assert_eq!(set(seconds, nanoseconds), 0);
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (seconds, nanoseconds));
+        assert_eq!((metadata.atime(), metadata.atime_nsec()), (seconds, nanoseconds));
+    }
+    // What the engine does not reach is set to the nearest that it does.
+    for seconds in [i64::MIN, i64::MIN + 1, i64::MAX] {
+        assert_eq!(set(seconds, 999_999_999), 0);
+        assert_eq!(fs::metadata(&path).unwrap().mtime() < 0, seconds < 0);
+    }
+    let root = mounted.fs.root();
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let engine = Fs::lookup(at, b"f", true).unwrap().stat().mtime;
+    assert_eq!((mounted.fs.statistics().errors, engine.0 > 9_000_000_000), (0, true));
+}
+
+#[test]
 fn one_waits_while_another_unmounts() {
     let Some(mounted) = Mounted::new("wait") else { return };
     std::thread::scope(|scope| {
