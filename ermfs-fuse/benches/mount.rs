@@ -69,7 +69,7 @@ fn page(call: usize) -> u64 {
 
 fn write_all(dir: &Path) -> f64 {
     let _ = fs::remove_file(dir.join("file"));
-    let bytes: Vec<u8> = (0..MIB).map(|i| (i * 131 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..MIB).map(|i| ((i * 131) >> 3) as u8).collect();
     rate(FILE, || {
         let mut file = File::create_new(dir.join("file")).unwrap();
         (0..FILE / MIB).for_each(|_| file.write_all(&bytes).unwrap());

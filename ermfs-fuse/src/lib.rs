@@ -8,8 +8,8 @@
 //! inodes (`nodes`) and its handles (`handles`). Never: logic of its own about files; it translates.
 
 mod attributes;
-mod connect;
 mod caller;
+mod connect;
 mod handles;
 mod mount;
 mod nodes;
