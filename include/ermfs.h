@@ -82,7 +82,7 @@ int ermfs_openat(int dirfd, const char *path, int flags, ...);
  * (struct flock *, l_pid 0): of the open file description, with whose last descriptor they go; a fork child has its own
  * copy of them. A wait, which no other thread's close ends, does not hold up a fork, and the child has none.
  * EAGAIN (locked), EBADF, EDEADLK, EFAULT, EINTR (a signal handler ran during the wait), EINVAL (another command, a number
- * out of range, a bad lock), EMFILE, ENOLCK (no memory), EOVERFLOW. Source: fcntl(2).
+ * out of range, a bad lock), EMFILE, ENOLCK (no memory), EOVERFLOW, EPERM (O_NOATIME, and not the owner). Source: fcntl(2).
  */
 int ermfs_fcntl(int fd, int command, ...);
 
@@ -878,8 +878,8 @@ void ermfs_view_close(struct ermfs_view *view);
 /**
  * A kernel descriptor, at offset 0, of a memfd with the file's bytes, size and holes as they are at the call, named
  * after the last 249 bytes of the path; the caller closes it with close. It is a private copy, read-write and
- * close-on-exec, unless flags (ERMFS_EXPORT_...) say otherwise. EFAULT, EINVAL, EIO (a damaged block), EISDIR, ELOOP,
- * EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR. Not a POSIX function; see memfd_create(2).
+ * close-on-exec, unless flags (ERMFS_EXPORT_...) say otherwise. It takes the permission to read. EACCES, EFAULT, EINVAL, EIO (a damaged
+ * block), EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR, ENXIO (a special node). Not a POSIX function; see memfd_create(2).
  */
 int ermfs_export_memfd(const char *path, int flags);
 

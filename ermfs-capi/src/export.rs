@@ -22,8 +22,8 @@ const _: () = assert!(
 
 /// A kernel descriptor, at offset 0, of a memfd with the file's bytes, size and holes as they are at the call, named
 /// after the last 249 bytes of the path; the caller closes it with close. It is a private copy, read-write and
-/// close-on-exec, unless flags (ERMFS_EXPORT_...) say otherwise. EFAULT, EINVAL, EIO (a damaged block), EISDIR, ELOOP,
-/// EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR. Not a POSIX function; see memfd_create(2).
+/// close-on-exec, unless flags (ERMFS_EXPORT_...) say otherwise. It takes the permission to read. EACCES, EFAULT, EINVAL, EIO (a damaged
+/// block), EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENOENT, ENOMEM, ENOSPC, ENOTDIR, ENXIO (a special node). Not a POSIX function; see memfd_create(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ermfs_export_memfd(path: *const c_char, flags: c_int) -> c_int {
     boundary! { Ok(process::export_memfd(c_path!(path), flags)?.into_raw_fd()) }
