@@ -103,6 +103,8 @@ test-long: lib
 		ERMFS_DIFF_CALLS=$(LONG_CALLS) ERMFS_DIFF_COMPRESS=$$compress \
 			$(CARGO) test --release --package ermfs-ffi-tests --test differential -- --nocapture answers_like every_mode || exit 1; \
 	done
+	@echo "== $(LONG_CALLS) calls, a mount"
+	@ERMFS_DIFF_CALLS=$(LONG_CALLS) $(CARGO) test --release --package ermfs-fuse --test differential -- --nocapture
 	@echo 'make test-long: all passed'
 
 # SUITE_OPTIONS: more mount options
