@@ -56,16 +56,22 @@ impl Observers {
         self.any.store(!list.is_empty(), Relaxed);
     }
 
+    /// Whether there is anybody to be told.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
     #[inline]
     pub(crate) fn inode_changed(&self, ino: u64, changed: Changed) {
-        if self.any.load(Relaxed) {
+        if self.any() {
             self.tell(&|observer| observer.inode_changed(ino, changed));
         }
     }
 
     #[inline]
     pub(crate) fn entry_changed(&self, directory: u64, name: &[u8]) {
-        if self.any.load(Relaxed) {
+        if self.any() {
             self.tell(&|observer| observer.entry_changed(directory, name));
         }
     }

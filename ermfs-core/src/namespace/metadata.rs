@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use super::WRITE;
 use super::entries::Entries;
 use super::inode::{Body, Inode};
+use crate::content::Content;
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::observer::Changed;
@@ -333,10 +334,17 @@ impl Inode {
         self.shared.observers().inode_changed(self.ino, Changed::Metadata);
     }
 
-    /// The content takes another amount of memory, and is what it was.
+    /// Runs `work`, which packs the content and changes nothing else, and tells observers if it takes another amount of
+    /// memory then.
     #[inline]
-    pub(crate) fn note_packed(&self) {
-        self.shared.observers().inode_changed(self.ino, Changed::Metadata);
+    pub(crate) fn packing<R>(&self, content: &Content, work: impl FnOnce() -> R) -> R {
+        let observed = self.shared.observers().any();
+        let before = if observed { content.stored_bytes() } else { 0 };
+        let done = work();
+        if observed && content.stored_bytes() != before {
+            self.shared.observers().inode_changed(self.ino, Changed::Metadata);
+        }
+        done
     }
 
     /// The content, or a directory's entries, changed: moves mtime and ctime. Observers are told by whoever calls it, after

@@ -136,8 +136,7 @@ impl Job {
         let packing = std::panic::AssertUnwindSafe(|| {
             let Ok(_operation) = Operation::begin(&fs) else { return };
             if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
-                content.pack();
-                inode.note_packed();
+                inode.packing(content, || content.pack());
             }
         });
         // The filesystem has noted it.

@@ -277,10 +277,9 @@ impl Drop for OpenFile {
             // In a poisoned filesystem nothing is worked on any more.
             && let Ok(_operation) = Operation::begin(&self.fs)
         {
-            if content.close_writer(self.inode.is_linked()) {
+            if self.inode.packing(content, || content.close_writer(self.inode.is_linked())) {
                 packer::queue(&self.fs, &self.inode);
             }
-            self.inode.note_packed();
         }
         self.fs.description_closed();
     }
