@@ -272,6 +272,31 @@ static void lock_waits(void)
     CHECK(E(close)(one) == 0 && E(close)(two) == 0);
 }
 
+/* A process that would wait for a description which waits for the process is told; a description never is. */
+static void lock_cycles(void)
+{
+    int one = make_open("f"), two = E(open)("f", O_RDWR);
+    struct wait_for wait = {.fd = two, .command = F_OFD_SETLKW, .type = F_WRLCK, .start = 0};
+    struct wait_for own = {.fd = one, .command = F_SETLKW, .type = F_WRLCK, .start = 1};
+    pthread_t thread, other;
+
+    CHECK(set_lock(one, F_SETLK, F_WRLCK, 0, 1) == 0 && set_lock(two, F_OFD_SETLK, F_WRLCK, 1, 1) == 0);
+    thread = begin_wait(&wait);
+    CHECK_ERRNO(set_lock(one, F_SETLKW, F_RDLCK, 1, 1), EDEADLK);
+    CHECK_ERRNO(set_lock(one, F_SETLKW, F_WRLCK, 0, 0), EDEADLK);
+    CHECK_ERRNO(set_lock(one, F_SETLK, F_WRLCK, 1, 1), EAGAIN);
+    CHECK(!atomic_load(&wait.done) && set_lock(one, F_SETLK, F_UNLCK, 0, 0) == 0);
+    CHECK(pthread_join(thread, NULL) == 0 && wait.result == 0);
+    CHECK(set_lock(two, F_OFD_SETLK, F_UNLCK, 0, 1) == 0 && set_lock(one, F_SETLK, F_WRLCK, 0, 1) == 0);
+    other = begin_wait(&own);
+    atomic_store(&wait.started, 0);
+    atomic_store(&wait.done, 0);
+    thread = begin_wait(&wait);
+    CHECK(set_lock(one, F_SETLK, F_UNLCK, 0, 1) == 0 && pthread_join(thread, NULL) == 0 && wait.result == 0);
+    CHECK(set_lock(two, F_OFD_SETLK, F_UNLCK, 0, 0) == 0 && pthread_join(other, NULL) == 0 && own.result == 0);
+    CHECK(E(close)(one) == 0 && E(close)(two) == 0);
+}
+
 static void locks(void)
 {
     lock_ranges();
@@ -279,6 +304,7 @@ static void locks(void)
     lock_owners();
     whole_file_locks();
     lock_waits();
+    lock_cycles();
 }
 
 #ifndef ORACLE

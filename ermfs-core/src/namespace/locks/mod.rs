@@ -188,16 +188,23 @@ impl Table {
         space: &Space,
     ) {
         let Some(entry) = self.entries.get_mut(inode.ino) else { return };
-        if entry.of_mut(kind).unset(owner, start, end) {
-            self.forget_if_empty(inode, space);
+        let unset = entry.of_mut(kind).unset(owner, start, end);
+        // Also without: a fork child finds entries that have lost all they had.
+        self.forget_if_empty(inode, space);
+        if unset {
             self.wake(inode.ino, kind);
         }
     }
 
+    /// Takes out the entry of an inode without locks that nobody waits for. One who was woken counts until it has tried
+    /// again: in a fork child a close finds by the entry what its thread held.
     fn forget_if_empty(&mut self, inode: &Inode, space: &Space) {
         let empty =
             self.entries.get(inode.ino).is_some_and(|it| it.records.is_empty() && it.flocks.is_empty());
-        if empty && let Some(entry) = self.entries.remove(inode.ino, space) {
+        if empty
+            && !self.waiters.any_for(inode.ino)
+            && let Some(entry) = self.entries.remove(inode.ino, space)
+        {
             entry.release(space);
             inode.flags.fetch_and(!LOCKS, Relaxed);
         }
@@ -290,7 +297,7 @@ impl Locks {
 }
 
 impl Inode {
-    /// Whether it has locks; costs one load.
+    /// Whether it has locks, or somebody who waits for one; costs one load.
     #[inline]
     pub fn has_locks(&self) -> bool {
         self.flags.load(Relaxed) & LOCKS != 0
@@ -351,6 +358,7 @@ impl Inode {
             };
             let mut table = self.lock_table();
             if table.waiters.leave(&ticket, self.shared.space()) {
+                table.forget_if_empty(self, self.shared.space());
                 // What this one was woken for is the next one's.
                 table.wake(self.ino, want.kind);
             }

@@ -293,21 +293,49 @@ fn cycles_of_two_and_three_are_refused() {
         });
         assert_eq!((waiting(&file), file.has_locks(), other.has_locks()), (0, false, false));
     }
-    // Descriptions are no processes: nobody knows who could give up their locks.
-    let description = LockOwner::Description(7);
-    set(&file, lock(process(1), true, 0, 0)).unwrap();
-    set(&file, lock(description, true, 1, 1)).unwrap();
+}
+
+/// Linux looks through a description that holds what a process would wait for, and no further.
+#[test]
+fn a_cycle_through_one_description_is_refused() {
+    let (_fs, file) = a_file();
+    let (own, first, second) = (process(1), LockOwner::Description(7), LockOwner::Description(8));
+    for (owner, at) in [(own, 0), (first, 1), (second, 2)] {
+        set(&file, lock(owner, true, at, at)).unwrap();
+    }
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            set_waiting(&file, lock(description, true, 0, 0)).unwrap();
-            file.unlock_all(description);
-        });
+        let wait = |owner, at| {
+            let file = &file;
+            scope.spawn(move || {
+                set_waiting(file, lock(owner, true, at, at)).unwrap();
+                file.unlock_all(owner);
+            });
+        };
+        wait(first, 0);
         until(|| waiting(&file) == 1);
-        scope.spawn(|| set_waiting(&file, lock(process(1), true, 1, 1)).unwrap());
+        assert_eq!(set_waiting(&file, lock(own, true, 1, 1)), Err(Errno::EDEADLK));
+        assert_eq!(set_waiting(&file, lock(process(1), false, 0, MAX)), Err(Errno::EDEADLK));
+        wait(second, 1);
         until(|| waiting(&file) == 2);
-        unset(&file, process(1), 0, 0).unwrap();
+        // 1 waits for 8, 8 for 7, 7 for 1: told to nobody.
+        wait(own, 2);
+        until(|| waiting(&file) == 3);
+        unset(&file, own, 0, 0).unwrap();
     });
-    file.unlock_all(process(1));
+    // A description that closes the cycle is not told either.
+    set(&file, lock(own, true, 0, 0)).unwrap();
+    set(&file, lock(first, true, 1, 1)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| set_waiting(&file, lock(own, true, 1, 1)).unwrap());
+        until(|| waiting(&file) == 1);
+        scope.spawn(|| set_waiting(&file, lock(first, true, 0, 0)).unwrap());
+        until(|| waiting(&file) == 2);
+        unset(&file, own, 0, 0).unwrap();
+        until(|| waiting(&file) == 1);
+        file.unlock_all(first);
+    });
+    file.unlock_all(own);
+    assert_eq!((file.has_locks(), waiting(&file)), (false, 0));
 }
 
 fn file_done(one: &InodeRef, other: &InodeRef, id: u64) {
@@ -458,4 +486,91 @@ fn locks_go_with_their_inode() {
     });
     let entries = fs.shared().locks().0.lock().entries.values_mut().count();
     assert_eq!(entries, 0);
+}
+
+/// Has the calling thread be one that was woken and has not tried again.
+fn woken_in_time(file: &InodeRef, hold: Option<Hold>) -> Ticket {
+    let wanted = lock(LockOwner::Description(2), true, 0, MAX);
+    let want = Want { inode: file, kind: LockKind::Record, lock: &wanted };
+    set(file, lock(process(1), true, 0, 0)).unwrap();
+    let (ticket, mut hold) = (wait::ticket().unwrap(), hold);
+    assert_eq!(file.attempt(&want, Some((&ticket, &mut hold))), Ok(false));
+    unset(file, process(1), 0, 0).unwrap();
+    assert!(matches!(wait::sleep(&ticket), Slept::Woken));
+    ticket
+}
+
+#[test]
+fn who_was_woken_is_found_until_it_has_tried() {
+    let (fs, file) = a_file();
+    let before = fs.space().budget().usage().metadata;
+    let ticket = woken_in_time(&file, None);
+    assert!(file.has_locks() && held(&file).is_empty());
+    let wanted = lock(LockOwner::Description(2), true, 0, MAX);
+    let want = Want { inode: &file, kind: LockKind::Record, lock: &wanted };
+    assert_eq!(file.attempt(&want, Some((&ticket, &mut None))), Ok(true));
+    assert_eq!((held(&file).len(), waiting(&file)), (1, 0));
+    file.unlock_all(wanted.owner);
+    assert!(!file.has_locks());
+    assert_eq!(fs.space().budget().usage().metadata, before);
+}
+
+#[test]
+fn a_fork_after_the_waking_leaves_nothing_held() {
+    let name = "a_fork_after_the_waking_leaves_nothing_held";
+    crate::testing::alone(module_path!(), name, || {
+        // The calls that wait are made inside: by then the gate counts forks.
+        drop(gate::enter());
+        let (fs, file) = a_file();
+        let before = fs.space().budget().usage().metadata;
+        let shared = ermfs_memory::Counted::try_new(7).unwrap();
+        let of_the_thread = core::mem::ManuallyDrop::new(shared.clone());
+        // SAFETY: the reference is never given up here; the child lets it go for the thread that it does not have.
+        let _ticket = woken_in_time(&file, Some(unsafe { Hold::of(&of_the_thread) }));
+        // SAFETY: the child only looks at what it has, and ends without the harness's handlers.
+        match unsafe { libc::fork() } {
+            0 => {
+                file.unlock_all(LockOwner::Description(99));
+                let clean =
+                    shared.is_unique() && !file.has_locks() && fs.space().budget().usage().metadata == before;
+                // SAFETY: as above.
+                unsafe { libc::_exit(if clean { 0 } else { 1 }) }
+            }
+            child => {
+                let mut status = -1;
+                // SAFETY: our own child and a local status.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert_eq!((status, shared.is_unique()), (0, false));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_handler_that_restarts_lets_the_wait_go_on() {
+    handle(libc::SIGUSR2, libc::SA_RESTART);
+    let (_fs, file) = a_file();
+    set(&file, lock(process(1), true, 0, MAX)).unwrap();
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiter = scope.spawn({
+            let file = &file;
+            move || {
+                // SAFETY: asks for the thread's own id.
+                tell.send(unsafe { libc::pthread_self() }).unwrap();
+                set_waiting(file, lock(process(2), true, 0, MAX))
+            }
+        });
+        let thread = told.recv().unwrap();
+        until(|| waiting(&file) == 1);
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            // SAFETY: the thread is not joined yet.
+            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR2) }, 0);
+        }
+        assert!(!waiter.is_finished() && waiting(&file) == 1);
+        unset(&file, process(1), 0, MAX).unwrap();
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    });
+    file.unlock_all(process(2));
 }

@@ -153,6 +153,11 @@ impl Waiters {
         queued
     }
 
+    /// Whether somebody waits for a lock of this inode, or was woken and has not tried again yet.
+    pub(super) fn any_for(&self, ino: u64) -> bool {
+        self.0.iter().any(|waiter| waiter.ino == ino)
+    }
+
     /// Takes one out; `false` when it was not in. Its hold is its own again.
     pub(super) fn leave(&mut self, ticket: &Ticket, space: &Space) -> bool {
         let Some(place) = self.position(ticket) else { return false };
@@ -194,8 +199,9 @@ impl Waiters {
         }
     }
 
-    /// Whether the owner of `lock`, a process, would wait for itself. Followed are the waits of processes for processes, as
-    /// on Linux: that an open file description holds a lock says nothing of who could release it.
+    /// Whether the owner of `lock`, a process, would wait for itself. As on Linux, it may wait for an open file description
+    /// that waits for a process; the waits of others for descriptions are not followed, because that a description holds
+    /// a lock says nothing of who could release it.
     pub(super) fn would_deadlock<'a>(
         &mut self,
         (ino, lock): (u64, &Lock),
@@ -223,12 +229,14 @@ impl Waiters {
 
     /// Marks the waits of those who hold what `wanted` waits for; whether `target` is one of them.
     fn follow(&mut self, wanted: &Lock, target: LockOwner, held: Option<&Ranges>) -> bool {
+        let is_first = wanted.owner == target;
         let mut last = None;
         for blocker in held.into_iter().flat_map(|held| held.conflicts(wanted)) {
             if blocker.owner == target {
                 return true;
             }
-            if !matches!(blocker.owner, LockOwner::Process(_)) || last == Some(blocker.owner) {
+            let followed = is_first || matches!(blocker.owner, LockOwner::Process(_));
+            if !followed || last == Some(blocker.owner) {
                 continue;
             }
             last = Some(blocker.owner);
