@@ -295,7 +295,8 @@ fn new_name<'g>(
     if walk.last_of(&parent)?.is_some() {
         return Err(Errno::EEXIST);
     }
-    if parent.slashes && !directory {
+    // A removed directory says so before anything is said about what would come into it.
+    if parent.slashes && !directory || !parent.dir.get().is_linked() {
         return Err(Errno::ENOENT);
     }
     Ok((parent.dir, walk.name(parent.dir, name)?))
