@@ -145,7 +145,7 @@ impl DirEntry {
     pub fn metadata(&self) -> io::Result<Metadata> {
         let engine: &Arc<Engine> = self.directory.fs();
         let _operation = Operation::begin(engine).map_err(os)?;
-        let at = At { fs: engine, dir: self.directory.inode(), who: engine.credentials() };
+        let at = At { fs: engine, dir: self.directory.inode(), who: engine.credentials(), umask: 0 };
         let inode = Engine::lookup(at, self.name.as_bytes(), false).map_err(os)?;
         Ok(Metadata::new(inode.stat(), engine.device()))
     }

@@ -92,7 +92,7 @@ impl Fs {
 
     fn start(&self) -> At<'_> {
         let engine = &self.tree.engine;
-        At { fs: engine, dir: &self.tree.root, who: engine.credentials() }
+        At { fs: engine, dir: &self.tree.root, who: engine.credentials(), umask: 0 }
     }
 
     // ---- files

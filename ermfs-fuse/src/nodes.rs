@@ -131,7 +131,7 @@ mod tests {
     fn a_node_stays_until_it_is_forgotten_as_often_as_told() {
         let fs = Fs::new(&Config::default()).unwrap();
         let root = fs.root();
-        let at = At { fs: &fs, dir: &root, who: fs.credentials() };
+        let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
         let how = OpenHow { write: true, create: true, mode: 0o600, ..OpenHow::default() };
         let (inode, _) = Fs::open(at, b"f", &how).unwrap();
         let nodes = Nodes::new(fs.root());

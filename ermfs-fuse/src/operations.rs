@@ -78,7 +78,7 @@ impl Operations {
     /// Runs `work` at a directory.
     fn at<R>(&self, parent: u64, who: &Credentials, work: impl FnOnce(At<'_>) -> Result<R>) -> Result<R> {
         let dir = self.nodes.get(parent)?;
-        work(At { fs: &self.fs, dir: &dir, who })
+        work(At { fs: &self.fs, dir: &dir, who, umask: 0 })
     }
 
     /// What the kernel is told of an inode that it is going to hold.
@@ -198,7 +198,7 @@ impl Operations {
             _ => return Err(Errno::EINVAL),
         };
         let (from, to) = (self.nodes.get(old.0)?, self.nodes.get(new.0)?);
-        let at = |dir| At { fs: &self.fs, dir, who: &JUDGED };
+        let at = |dir| At { fs: &self.fs, dir, who: &JUDGED, umask: 0 };
         Fs::rename(at(&from), old.1, at(&to), new.1, flags)?;
         if old.0 != new.0 {
             let exchanged = flags.exchange.then_some((&from, old.1));
@@ -343,7 +343,7 @@ impl Operations {
             entries.len() == most
         })?;
         result?;
-        let at = At { fs: &self.fs, dir: &dir, who: &JUDGED };
+        let at = At { fs: &self.fs, dir: &dir, who: &JUDGED, umask: 0 };
         for (entry, inode) in
             entries.iter_mut().filter(|(entry, _)| entry.name != b"." && entry.name != b"..")
         {

@@ -39,7 +39,7 @@ impl Random {
 
 /// One change by the engine's calls. Whether it succeeds depends on what the others do.
 fn change_in_process(fs: &Arc<Fs>, root: &InodeRef, who: &Credentials, random: &mut Random) {
-    let at = At { fs, dir: root, who };
+    let at = At { fs, dir: root, who, umask: 0 };
     let (name, other) = (random.of(&NAMES).as_bytes(), random.of(&NAMES).as_bytes());
     let _: Result<(), Errno> = match random.below(8) {
         0 => Fs::unlink(at, name),
@@ -95,7 +95,7 @@ fn engine_tree(fs: &Arc<Fs>, dir: &InodeRef, path: &str, tree: &mut BTreeMap<Str
     })
     .unwrap();
     for name in names {
-        let at = At { fs, dir, who: fs.credentials() };
+        let at = At { fs, dir, who: fs.credentials(), umask: 0 };
         let inode = Fs::lookup(at, name.as_bytes(), false).unwrap();
         let metadata = inode.stat();
         let path = format!("{path}/{name}");

@@ -46,7 +46,7 @@ impl Mounted {
     /// A change in process: a file's bytes.
     fn write_in_process(&self, name: &str, bytes: &[u8]) {
         let root = self.fs.root();
-        let at = At { fs: &self.fs, dir: &root, who: self.fs.credentials() };
+        let at = At { fs: &self.fs, dir: &root, who: self.fs.credentials(), umask: 0 };
         let how = OpenHow { write: true, create: true, mode: 0o644, ..OpenHow::default() };
         let (inode, _) = Fs::open(at, name.as_bytes(), &how).unwrap();
         let content = inode.content().unwrap();
@@ -146,7 +146,7 @@ fn bytes_are_what_was_written() {
     // And so it is in process, packed or not.
     drop(appended);
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     let inode = Fs::lookup(at, b"f", true).unwrap();
     let mut seen = vec![0; model.len()];
     let n = inode.content().unwrap().read_at(0, &mut ermfs_core::Sink::new(&mut seen)).unwrap();
@@ -419,7 +419,7 @@ fn what_others_change_in_process_shows() {
     soon("another size", || fs::metadata(&path).unwrap().len() == 13);
     let held = fs::File::open(&path).unwrap();
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     Fs::lookup(at, b"f", true).unwrap().chmod(0o600, &Credentials::superuser_as(0, 0)).unwrap();
     soon("other permissions", || fs::metadata(&path).unwrap().mode() == 0o100600);
     let name = XattrName::new(b"user.a").unwrap();
@@ -452,7 +452,7 @@ fn listings_follow_what_is_made_in_process() {
         fs::metadata(&d).unwrap().modified().unwrap() > before.modified().unwrap()
     });
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     Fs::mkdir(at, b"d/sub", 0o755).unwrap();
     soon("a new directory", || names(&d) == ["new", "sub"] && fs::metadata(&d).unwrap().nlink() == 3);
     Fs::rmdir(at, b"d/sub").unwrap();
@@ -467,7 +467,7 @@ fn more_changes_than_can_be_noted_show_as_well() {
     fs::write(&path, "old").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"old");
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     for i in 0..30_000 {
         Fs::mkdir(at, format!("d{i}").as_bytes(), 0o755).unwrap();
     }
@@ -493,7 +493,7 @@ fn reading_moves_access_times_unless_told_not_to() {
         fs::File::open(&path).unwrap().set_times(fs::FileTimes::new().set_accessed(past)).unwrap();
         soon("bytes", || fs::read(&path).unwrap() == b"text");
         let root = mounted.fs.root();
-        let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+        let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
         let seconds = Fs::lookup(at, b"f", true).unwrap().stat().atime.0;
         assert_eq!(seconds != 1_000_000_000, moves, "{name}");
     }
@@ -521,7 +521,7 @@ fn any_time_can_be_set() {
         assert_eq!(fs::metadata(&path).unwrap().mtime() < 0, seconds < 0);
     }
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     let engine = Fs::lookup(at, b"f", true).unwrap().stat().mtime;
     assert_eq!((mounted.fs.statistics().errors, engine.0 > 9_000_000_000), (0, true));
 }
@@ -586,7 +586,7 @@ fn a_read_only_mount_refuses() {
     mounted.write_in_process("f", b"#!/bin/sh\n");
     soon("a file", || mounted.path("f").exists());
     let root = mounted.fs.root();
-    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials() };
+    let at = At { fs: &mounted.fs, dir: &root, who: mounted.fs.credentials(), umask: 0 };
     Fs::lookup(at, b"f", true).unwrap().chmod(0o755, &Credentials::superuser_as(0, 0)).unwrap();
     let run = std::process::Command::new(mounted.path("f")).status();
     assert_eq!(run.unwrap_err().raw_os_error(), Some(libc::EACCES));

@@ -40,7 +40,7 @@ pub struct OpenHow {
     pub noatime: bool,
     /// `O_PATH`: with `nofollow` a symbolic link itself; `create`, `write` and `truncate` are ignored.
     pub path_only: bool,
-    /// Permission bits of a new file, the umask applied.
+    /// Permission bits of a new file, before the umask.
     pub mode: u32,
 }
 
@@ -99,19 +99,19 @@ impl Fs {
         })
     }
 
-    /// `mkdirat(2)`; the umask is applied by the caller.
+    /// `mkdirat(2)`.
     ///
     /// # Errors
     /// Those of [`Fs::lookup`], `EACCES`, `EEXIST`, `ENOSPC`, `ENOMEM`.
     pub fn mkdir(at: At<'_>, path: &[u8], mode: u32) -> Result<()> {
         make_named(at, path, true, |room, dir| {
-            let seed = seed(at.who, dir.get(), InodeKind::Directory, mode, 0);
+            let seed = seed(at, dir.get(), InodeKind::Directory, mode, 0);
             InodeRef::make_directory(at.fs.shared(), room, seed, dir)
         })
     }
 
-    /// `mknodat(2)` of a regular file or a special node, as the `S_IFMT` bits of `mode` say (none: a file); the umask is
-    /// applied by the caller. `rdev` counts for devices.
+    /// `mknodat(2)` of a regular file or a special node, as the `S_IFMT` bits of `mode` say (none: a file). `rdev`
+    /// counts for devices.
     ///
     /// # Errors
     /// `EPERM` for a directory, `EINVAL` for another kind; those of [`Fs::lookup`], `EACCES`, `EEXIST`, `EPERM` for a device
@@ -128,7 +128,7 @@ impl Fs {
             if kind == InodeKind::File {
                 return make_file(at, room, dir, mode, 0);
             }
-            let seed = seed(at.who, dir.get(), kind, mode, 0);
+            let seed = seed(at, dir.get(), kind, mode, 0);
             Inode::create(at.fs.shared(), room, seed, || Ok(Body::Special(special)), 0)
         })
     }
@@ -163,7 +163,7 @@ impl Fs {
                 copy.extend_from_slice(target);
                 Ok(Body::Symlink(copy.into_boxed_slice()))
             };
-            let seed = seed(at.who, dir.get(), InodeKind::Symlink, 0o777, 0);
+            let seed = seed(at, dir.get(), InodeKind::Symlink, 0o777, 0);
             Inode::create(at.fs.shared(), room, seed, body, target.len())
         })
     }
@@ -321,22 +321,24 @@ fn make_named(
 }
 
 fn make_file(at: At<'_>, room: &Room<'_>, dir: Reached<'_>, mode: u32, flags: u32) -> Result<InodeRef> {
-    let seed = seed(at.who, dir.get(), InodeKind::File, mode, flags);
+    let seed = seed(at, dir.get(), InodeKind::File, mode, flags);
     Inode::create(at.fs.shared(), room, seed, || Ok(Body::File(Content::new(at.fs.space()))), 0)
 }
 
 /// Owner and mode of something new in `dir`.
-fn seed(who: &Credentials, dir: &Inode, kind: InodeKind, mode: u32, flags: u32) -> Seed {
+fn seed(at: At<'_>, dir: &Inode, kind: InodeKind, mode: u32, flags: u32) -> Seed {
     const GROUP_RUNS: u32 = libc::S_ISGID | libc::S_IXGRP;
+    let who = at.who;
     let inherited = dir.mode.load(Relaxed) & libc::S_ISGID;
     let gid = if inherited != 0 { dir.gid.load(Relaxed) } else { who.gid() };
     let permissions = match kind {
-        InodeKind::Directory => mode & 0o1777 | inherited,
-        // Else anybody could have a program that runs for the directory's group.
+        InodeKind::Directory => mode & 0o1777 & !at.umask | inherited,
+        InodeKind::Symlink => mode,
+        // By what was asked for, before the umask. Else anybody could have a program that runs for the directory's group.
         _ if inherited != 0 && mode & GROUP_RUNS == GROUP_RUNS && !Inode::keeps_group_id(who, gid) => {
-            mode & 0o7777 & !libc::S_ISGID
+            mode & 0o7777 & !libc::S_ISGID & !at.umask
         }
-        _ => mode & 0o7777,
+        _ => mode & 0o7777 & !at.umask,
     };
     Seed { mode: kind.mode_bits() | permissions, uid: who.uid(), gid, flags }
 }

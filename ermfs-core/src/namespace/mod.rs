@@ -58,8 +58,8 @@ use crate::credentials::Credentials;
 use crate::errno::Result;
 use crate::fs::{Fs, Shared};
 
-/// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call; and who follows it. An absolute path
-/// starts at the root of `fs`. When `dir` is no directory, relative paths are `ENOTDIR`.
+/// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call; and for whom. An absolute path starts at
+/// the root of `fs`. When `dir` is no directory, relative paths are `ENOTDIR`.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
     /// The filesystem.
@@ -68,6 +68,8 @@ pub struct At<'a> {
     pub dir: &'a InodeRef,
     /// Who the call is made for.
     pub who: &'a Credentials,
+    /// The permission bits that new files do not get.
+    pub umask: u32,
 }
 
 /// What an allocation of `size` bytes takes with a malloc of 16-byte granularity and one word of overhead, as glibc's.

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use ermfs_memory::Counted;
 use parking_lot::Mutex;
 
+use super::calls::files::current_umask as umask;
 use super::fd_table;
 use super::locked::Slot;
 use super::open_file::OpenFile;
@@ -161,7 +162,7 @@ impl Start {
         if first != b'/' && dir.kind() != InodeKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok(At { fs: self.fs(), dir, who: self.fs().credentials() })
+        Ok(At { fs: self.fs(), dir, who: self.fs().credentials(), umask: umask() })
     }
 }
 

@@ -162,7 +162,7 @@ mod tests {
             let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
             let root = fs.root();
             let write = || {
-                let at = At { fs: &fs, dir: &root, who: fs.credentials() };
+                let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
                 let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
                 assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
                 let inode = file.inode().clone();
@@ -187,7 +187,7 @@ mod tests {
             HOME.store(gate::generation(), Release);
             let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
             let root = fs.root();
-            let at = At { fs: &fs, dir: &root, who: fs.credentials() };
+            let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
             // The directory's table stays.
             Fs::mknod(at, b"f", 0o600, 0).unwrap();
             Fs::unlink(at, b"f").unwrap();
@@ -214,7 +214,7 @@ mod tests {
         testing::alone(module_path!(), "files_are_written_unlinked_and_packed_at_once", || {
             let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
             let root = fs.root();
-            let at = At { fs: &fs, dir: &root, who: fs.credentials() };
+            let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
             let changing = |thread: u8| {
                 for round in 0..3000u32 {
                     let name = [b'a' + (round % 3) as u8];

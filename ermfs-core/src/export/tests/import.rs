@@ -169,7 +169,7 @@ impl Tree {
     }
 
     fn at(&self) -> At<'_> {
-        At { fs: &self.0, dir: &self.1, who: self.0.credentials() }
+        At { fs: &self.0, dir: &self.1, who: self.0.credentials(), umask: 0 }
     }
 
     fn import(&self, path: &str, bytes: &[u8]) -> Result<()> {

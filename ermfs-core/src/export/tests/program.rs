@@ -94,7 +94,7 @@ fn what_cannot_run_is_an_error_and_leaves_no_descriptor() {
         for (bytes, argument, error) in [
             (&b""[..], c"", Errno::ENOEXEC),
             (b"no program", c"", Errno::ENOEXEC),
-            (b"#!/nonexistent/interpreter\n", c"", Errno::ENOENT),
+            (b"#!/no/such/interpreter\n", c"", Errno::ENOENT),
             (b"#!/bin/sh\n", huge.as_c_str(), Errno::E2BIG),
         ] {
             assert_eq!(run(&program(bytes), &[c"name", argument]), (Vec::new(), error.raw()));

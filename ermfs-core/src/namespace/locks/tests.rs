@@ -15,7 +15,7 @@ const MAX: u64 = LOCK_TO_END;
 
 fn file_in(fs: &Arc<Fs>, name: &str) -> Result<InodeRef> {
     let how = OpenHow { read: true, write: true, create: true, mode: 0o600, ..OpenHow::default() };
-    let at = At { fs, dir: &fs.root(), who: fs.credentials() };
+    let at = At { fs, dir: &fs.root(), who: fs.credentials(), umask: 0 };
     Fs::open(at, name.as_bytes(), &how).map(|(inode, _)| inode)
 }
 
@@ -475,8 +475,11 @@ fn locks_go_with_their_inode() {
     for i in 0..100u64 {
         let other = file_in(&fs, &format!("o{i}")).unwrap();
         set(&other, lock(process(1), true, 0, 0)).unwrap();
-        Fs::unlink(At { fs: &fs, dir: &fs.root(), who: fs.credentials() }, format!("o{i}").as_bytes())
-            .unwrap();
+        Fs::unlink(
+            At { fs: &fs, dir: &fs.root(), who: fs.credentials(), umask: 0 },
+            format!("o{i}").as_bytes(),
+        )
+        .unwrap();
         assert_eq!(held(&other).len(), 1);
     }
     assert!(!file.has_locks());

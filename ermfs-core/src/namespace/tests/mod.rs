@@ -40,11 +40,11 @@ impl Tree {
     }
 
     fn at(&self) -> At<'_> {
-        At { fs: &self.fs, dir: &self.root, who: self.fs.credentials() }
+        At { fs: &self.fs, dir: &self.root, who: self.fs.credentials(), umask: 0 }
     }
 
     fn below<'a>(&'a self, dir: &'a InodeRef) -> At<'a> {
-        At { fs: &self.fs, dir, who: self.fs.credentials() }
+        At { fs: &self.fs, dir, who: self.fs.credentials(), umask: 0 }
     }
 
     fn create(&self, path: &str) -> Result<InodeRef> {

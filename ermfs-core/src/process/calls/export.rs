@@ -7,7 +7,6 @@ use core::ops::Deref;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::files::masked;
 use super::{check_offset, with_file};
 use crate::content::View;
 use crate::errno::{Errno, Result};
@@ -105,7 +104,7 @@ pub unsafe fn kernel_fd<'f>(fd: i32) -> Result<BorrowedFd<'f>> {
 /// # Errors
 /// Those of [`Fs::import_fd`].
 pub fn import_fd(path: &[u8], fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    with_start(AT_FDCWD, path, |at| Fs::import_fd(at, path, fd, masked(mode)))
+    with_start(AT_FDCWD, path, |at| Fs::import_fd(at, path, fd, mode))
 }
 
 /// See [`Fs::import_gzip`]; from the working directory, with `mode` less the umask.
@@ -113,7 +112,7 @@ pub fn import_fd(path: &[u8], fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
 /// # Errors
 /// Those of [`Fs::import_gzip`].
 pub fn import_gzip(path: &[u8], fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
-    with_start(AT_FDCWD, path, |at| Fs::import_gzip(at, path, fd, masked(mode)))
+    with_start(AT_FDCWD, path, |at| Fs::import_gzip(at, path, fd, mode))
 }
 
 /// Pieces of a file's memory, and the filesystem they are charged to, which stays as long. Send and
@@ -230,12 +229,12 @@ mod tests {
     #[test]
     fn imports_and_exports_by_path_meet_in_the_default_filesystem() {
         let input = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        rustix::io::pwrite(&input, b"#!/nonexistent\n", 0).unwrap();
+        rustix::io::pwrite(&input, b"#!/no/such/file\n", 0).unwrap();
         import_fd(b"/calls-export", input.as_fd(), 0o707).unwrap();
-        assert_eq!(bytes_of(export_memfd(b"/calls-export", 5).unwrap()), b"#!/nonexistent\n");
+        assert_eq!(bytes_of(export_memfd(b"/calls-export", 5).unwrap()), b"#!/no/such/file\n");
         let gz = export_gzip(b"/calls-export", 0).unwrap();
         import_gzip(b"/calls-export.copy", gz.as_fd(), 0o600).unwrap();
-        assert_eq!(bytes_of(export_memfd(b"/calls-export.copy", 0).unwrap()), b"#!/nonexistent\n");
+        assert_eq!(bytes_of(export_memfd(b"/calls-export.copy", 0).unwrap()), b"#!/no/such/file\n");
         assert_eq!(import_gzip(b"/calls-export", input.as_fd(), 0o600), Err(Errno::EIO));
         assert_eq!(export_gzip(b"/", 0).unwrap_err(), Errno::EISDIR);
         let argv = [c"name".as_ptr(), core::ptr::null()];
@@ -260,7 +259,7 @@ mod tests {
         for compress in [Compress::OnClose, Compress::Background, Compress::Never] {
             let fs = Fs::new(&Config { compress, ..Config::default() }).unwrap();
             let root = fs.root();
-            let at = crate::namespace::At { fs: &fs, dir: &root, who: fs.credentials() };
+            let at = crate::namespace::At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
             let wants_packing =
                 export::import(at, b"f", 0o600, |content| export::fill_from_fd(content, input.as_fd()));
             assert_eq!(wants_packing.unwrap().is_some(), compress == Compress::Background);

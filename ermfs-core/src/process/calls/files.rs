@@ -11,9 +11,9 @@ use crate::process::{AT_FDCWD, O_ANYFD};
 /// The process's file mode creation mask.
 static UMASK: AtomicU32 = AtomicU32::new(0o022);
 
-/// `mode` without what the umask takes away.
-pub(super) fn masked(mode: u32) -> u32 {
-    mode & !UMASK.load(Relaxed)
+/// The mask as it is now.
+pub(in crate::process) fn current_umask() -> u32 {
+    UMASK.load(Relaxed)
 }
 
 /// Opens a file and answers its descriptor; see open(2). `mode` counts with `O_CREAT` and `O_TMPFILE`
@@ -27,7 +27,7 @@ pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
     with_start(dirfd, path, |at| {
         // The number first: a call that fails for want of one must not have created anything.
         let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
-        let file = OpenFile::open(at, path, flags, masked(mode))?;
+        let file = OpenFile::open(at, path, flags, mode)?;
         Ok(claimed.install(file, flags & libc::O_CLOEXEC != 0))
     })
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ermfs_memory::try_vec;
 
-use super::files::masked;
 use super::with_file;
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
@@ -25,7 +24,7 @@ const MAX_SYMLINKS: usize = 40;
 /// # Errors
 /// `EBADF`, `EEXIST`, `ENOSPC`, `ENOMEM`, the walk's.
 pub fn mkdirat(dirfd: i32, path: &[u8], mode: u32) -> Result<()> {
-    with_start(dirfd, path, |at| Fs::mkdir(at, path, masked(mode) & 0o1777))
+    with_start(dirfd, path, |at| Fs::mkdir(at, path, mode & 0o1777))
 }
 
 /// Makes a regular file or a special node, as the kind in `mode` says; see mknodat(2).
@@ -39,7 +38,7 @@ pub fn mknodat(dirfd: i32, path: &[u8], mode: u32, rdev: u64) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     Fs::mknod_kind(mode)?;
-    with_start(dirfd, path, |at| Fs::mknod(at, path, mode & libc::S_IFMT | masked(mode & 0o7777), rdev))
+    with_start(dirfd, path, |at| Fs::mknod(at, path, mode, rdev))
 }
 
 /// Removes a name, or with `AT_REMOVEDIR` an empty directory; see unlinkat(2).

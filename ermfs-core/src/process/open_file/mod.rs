@@ -84,7 +84,7 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens `path` as `open(2)` does, `mode` being what is left of it after the umask.
+    /// Opens `path` as `open(2)` does, the umask of `at` being applied to `mode`.
     ///
     /// # Errors
     /// `EINVAL` for flags that exclude each other, and those of the walk, of creating and truncating
@@ -276,10 +276,9 @@ impl Drop for OpenFile {
             && let Some(content) = self.inode.content()
             // In a poisoned filesystem nothing is worked on any more.
             && let Ok(_operation) = Operation::begin(&self.fs)
+            && self.inode.packing(content, || content.close_writer(self.inode.is_linked()))
         {
-            if self.inode.packing(content, || content.close_writer(self.inode.is_linked())) {
-                packer::queue(&self.fs, &self.inode);
-            }
+            packer::queue(&self.fs, &self.inode);
         }
         self.fs.description_closed();
     }
