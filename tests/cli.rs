@@ -142,6 +142,8 @@ fn errors_say_what_to_do() {
         (vec!["stats", place.path()], "is not on an ERMFS mount"),
         (vec!["stats", missing.to_str().unwrap()], "No such file"),
         (vec!["umount", missing.to_str().unwrap()], "does not exist"),
+        (vec!["umount", place.path()], "nothing is mounted"),
+        (vec!["umount", "/proc"], "no ERMFS but proc"),
     ] {
         let message = complaint(&arguments);
         assert!(message.starts_with("ermfs: ") && message.contains(part), "{arguments:?}: {message}");
@@ -149,7 +151,6 @@ fn errors_say_what_to_do() {
     }
     assert_eq!(run(&["mount"]).status.code(), Some(2));
     if can_mount() {
-        assert!(complaint(&["umount", place.path()]).contains("nothing is mounted"));
         assert!(complaint(&["mount", "-o", "mode=lockless", place.path()]).contains("not there yet"));
         assert!(!place.is_mounted());
     }
@@ -186,6 +187,68 @@ fn a_daemon_serves_until_it_is_unmounted() {
     drop(held);
     text(&["umount", place.path()]);
     assert!(!place.is_mounted() && !file.exists());
+}
+
+#[test]
+fn the_root_directory_is_as_asked_for() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new("root");
+    for (options, mode) in [("size=1m", 0o1777), ("size=1m,mode=2750", 0o2750), ("size=1m,umask=077", 0o700)]
+    {
+        text(&["mount", "-o", options, place.path()]);
+        assert_eq!(fs::metadata(&place.0).unwrap().mode(), 0o040000 | mode, "{options}");
+        assert!(place.mount_line().contains(" fuse.ermfs "), "{}", place.mount_line());
+        text(&["umount", place.path()]);
+    }
+}
+
+#[test]
+fn a_daemon_with_auto_unmount_keeps_nobody_waiting() {
+    if !can_mount() {
+        return;
+    }
+    if Command::new("fusermount3").arg("-V").output().is_err() {
+        println!("SKIPPED: auto_unmount needs fusermount3 (Debian: apt-get install fuse3)");
+        return;
+    }
+    let place = Place::new("auto");
+    // fusermount3 lives on beside the daemon; whoever waits for the command is to see it end all the same.
+    let mut command = Command::new(ERMFS)
+        .args(["mount", "-o", "size=1m,auto_unmount,allow_other", place.path()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = command.wait_with_output_within(Duration::from_secs(10));
+    assert!(output.status.success(), "{output:?}");
+    assert!(place.is_mounted());
+    text(&["umount", place.path()]);
+    assert!(!place.is_mounted());
+}
+
+#[test]
+fn nobody_has_to_listen() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new("deaf");
+    let mut child =
+        Command::new(ERMFS).args(["mount", "-f", place.path()]).stderr(Stdio::piped()).spawn().unwrap();
+    soon("mounting", || place.is_mounted());
+    // From now on writing to it is EPIPE.
+    drop(child.stderr.take());
+    signal(&child, libc::SIGUSR1);
+    std::thread::sleep(Duration::from_millis(200));
+    fs::write(place.0.join("f"), "content").unwrap();
+    assert!(child.try_wait().unwrap().is_none());
+    let mut reader =
+        Command::new(ERMFS).args(["stats", place.path()]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(reader.stdout.take());
+    assert!(reader.wait().unwrap().success());
+    signal(&child, libc::SIGTERM);
+    soon("the end", || child.try_wait().unwrap().is_some());
+    assert!(!place.is_mounted());
 }
 
 #[test]
@@ -270,10 +333,49 @@ fn mount_8_calls_it_by_another_name() {
     assert!(place.mount_line().starts_with("scratch "));
     assert!(fs::write(place.0.join("f"), "").unwrap_err().raw_os_error() == Some(libc::EROFS));
     text(&["umount", place.path()]);
-    assert!(!mount(&["scratch", place.path(), "-o", "nonsense"]).status.success());
-    assert!(!mount(&["scratch"]).status.success());
+    // mount(8) tells a wrong invocation, 1, from a mount that fails, 32.
+    assert_eq!(mount(&["scratch", place.path(), "-o", "nonsense"]).status.code(), Some(1));
+    assert_eq!(mount(&["scratch"]).status.code(), Some(1));
+    assert_eq!(mount(&["scratch", "/dev/null"]).status.code(), Some(32));
+    assert!(String::from_utf8(mount(&["--help"]).stdout).unwrap().contains("size="));
     assert!(mount(&["scratch", place.path(), "-f"]).status.success() && !place.is_mounted());
     fs::remove_file(helper).unwrap();
+}
+
+#[test]
+fn mount_8_may_ask_for_another_namespace() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new("namespace");
+    let bin = Place::new("namespace-bin");
+    let helper = bin.0.join("mount.ermfs");
+    symlink(ERMFS, &helper).unwrap();
+    let Ok(mut other) = Command::new("unshare")
+        .args(["--mount", "sh", "-c", "echo; exec sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+    else {
+        println!("SKIPPED: needs unshare (Debian: apt-get install util-linux)");
+        return fs::remove_file(helper).unwrap();
+    };
+    let mut line = [0; 1];
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let id = other.id().to_string();
+    let namespace = format!("/proc/{id}/ns/mnt");
+    let output = Command::new(&helper)
+        .args(["scratch", place.path(), "-N", &namespace, "-o", "size=1m"])
+        .output()
+        .unwrap();
+    let there = fs::read_to_string(format!("/proc/{id}/mounts")).unwrap().contains(place.path());
+    let here = place.is_mounted();
+    let unmounted =
+        Command::new("nsenter").args(["-t", &id, "-m", ERMFS, "umount", place.path()]).output().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    fs::remove_file(helper).unwrap();
+    assert!(output.status.success() && there && !here, "{output:?}, there: {there}, here: {here}");
+    assert!(unmounted.status.success(), "{unmounted:?}");
 }
 
 #[test]
@@ -290,6 +392,7 @@ fn a_mount_whose_server_was_killed_is_told_from_a_live_one() {
     let error = fs::metadata(place.0.join("f")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
     assert!(complaint(&["mount", place.path()]).contains("take it away first"));
+    assert!(complaint(&["stats", place.path()]).contains("take it away first"));
     text(&["umount", place.path()]);
     text(&["mount", place.path()]);
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0);

@@ -1,9 +1,13 @@
 //! From an error to a sentence that says what to do.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use ermfs_core::Errno;
+use ermfs_fuse::MountOptions;
+
+const FUSE: &str = "/dev/fuse";
 
 /// Why a filesystem could not be made.
 pub(crate) fn not_made(error: Errno) -> String {
@@ -34,7 +38,7 @@ pub(crate) fn look_at(dir: &Path) -> Result<(), String> {
             });
         }
     }
-    if !Path::new("/dev/fuse").exists() {
+    if !Path::new(FUSE).exists() {
         return Err("there is no /dev/fuse: load the module (modprobe fuse), or start the container with \
                     --device /dev/fuse --cap-add SYS_ADMIN"
             .into());
@@ -42,7 +46,8 @@ pub(crate) fn look_at(dir: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn left_over(dir: &Path) -> String {
+/// A mount whose server was killed.
+pub(crate) fn left_over(dir: &Path) -> String {
     let shown = dir.display();
     format!(
         "{shown} is a mount whose server is gone; take it away first: umount {shown} (or fusermount3 -u {shown})"
@@ -50,33 +55,47 @@ fn left_over(dir: &Path) -> String {
 }
 
 /// Why it could not be mounted.
-pub(crate) fn not_mounted(dir: &Path, allow_other: bool, error: &io::Error) -> String {
+pub(crate) fn not_mounted(dir: &Path, options: &MountOptions, error: &io::Error) -> String {
     let shown = dir.display();
+    let said = error.to_string();
+    let said = said.trim_end();
     let root = rustix::process::geteuid().is_root();
+    // fusermount3 tells what the kernel answered it in words.
+    let refused =
+        matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) || said.contains("not permitted");
     match error.raw_os_error() {
         Some(libc::ENOTCONN) => return left_over(dir),
         Some(libc::ENODEV) => return "the kernel has no FUSE: load the module (modprobe fuse)".into(),
-        Some(libc::EPERM | libc::EACCES) if root => {
-            return format!(
-                "not permitted to mount on {shown}: {error}; in a container it takes --device /dev/fuse --cap-add SYS_ADMIN"
-            );
-        }
         _ => {}
     }
-    if !root && !on_path("fusermount3") {
-        return "only root can mount without fusermount3; install it (Debian: apt-get install fuse3)".into();
+    if (!root || options.auto_unmount) && !on_path("fusermount3") {
+        let who = if root { "auto_unmount needs" } else { "only root can mount without" };
+        return format!("{who} fusermount3; install it (Debian: apt-get install fuse3)");
     }
-    if error.to_string().contains("open /dev/fuse: Permission denied") {
+    if said.contains("open /dev/fuse: Permission denied") {
         return "only root may open /dev/fuse here; chmod 666 /dev/fuse lets everybody mount, as distributions have it".into();
     }
-    let permitted = || {
-        std::fs::read_to_string("/etc/fuse.conf")
-            .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"))
-    };
-    if !root && allow_other && !permitted() {
+    if !root && options.allow_other && !others_permitted() {
         return "allow_other is for root, unless /etc/fuse.conf has a line user_allow_other; add it, or leave the option out".into();
     }
-    format!("cannot mount on {shown}: {error}")
+    if refused && root {
+        return format!(
+            "not permitted to mount on {shown}: {said}; in a container it takes --device /dev/fuse --cap-add SYS_ADMIN"
+        );
+    }
+    format!("cannot mount on {shown}: {said}")
+}
+
+/// Whether others than root may give `allow_other`.
+fn others_permitted() -> bool {
+    std::fs::read_to_string("/etc/fuse.conf")
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "user_allow_other"))
+}
+
+/// Why another filesystem is left mounted.
+pub(crate) fn not_ours(dir: &Path, kind: &OsStr) -> String {
+    let (shown, kind) = (dir.display(), kind.display());
+    format!("what is mounted on {shown} is no ERMFS but {kind}; if it has to go: umount {shown}")
 }
 
 /// Why it could not be unmounted.
@@ -88,9 +107,15 @@ pub(crate) fn not_unmounted(dir: &Path, error: &io::Error) -> String {
         }
         Some(libc::EINVAL) => format!("nothing is mounted on {shown}"),
         Some(libc::ENOENT) => format!("{shown} does not exist"),
-        Some(libc::EPERM) => format!("not permitted to unmount {shown}: it is somebody else's"),
-        _ => format!("cannot unmount {shown}: {error}"),
+        Some(libc::EPERM | libc::EACCES) => somebody_elses(dir),
+        // So says fusermount3 of a mount that another user made.
+        _ if error.to_string().contains("not found in /etc/mtab") => somebody_elses(dir),
+        _ => format!("cannot unmount {shown}: {}", error.to_string().trim_end()),
     }
+}
+
+fn somebody_elses(dir: &Path) -> String {
+    format!("not permitted to unmount {}: it is somebody else's", dir.display())
 }
 
 fn on_path(program: &str) -> bool {

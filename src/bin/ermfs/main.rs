@@ -1,15 +1,17 @@
 //! The command: mounts ERMFS filesystems, shows what they hold, takes them away.
 //!
 //! Promises: what goes wrong is said in one sentence, with what to do about it, and the exit status is 1 (2 for a command line
-//! that is not understood). Called as `mount.ermfs` it is mount(8)'s helper. Owns nothing; `ermfs-fuse` mounts.
+//! that is not understood). Called as `mount.ermfs` it is mount(8)'s helper, with the exit status of such. Owns nothing; `ermfs-fuse` mounts.
 
 mod explain;
 mod helper;
 mod mount;
+mod mounts;
 mod options;
 mod stats;
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -80,30 +82,38 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     if Path::new(&name).file_name() == Some(OsStr::new("mount.ermfs")) {
-        return told(helper::run(arguments));
+        return match helper::run(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(helper::Failure { status, message }) => {
+                say(&format!("mount.ermfs: {message}"));
+                ExitCode::from(status)
+            }
+        };
     }
-    told(match Cli::parse().command {
+    let done = match Cli::parse().command {
         Command::Mount { options, foreground, dir } => {
             options::Options::parse(&options).and_then(|options| mount::mount(&dir, &options, foreground))
         }
         Command::Umount { lazy, dir } => mount::umount(&dir, lazy),
         Command::Stats { json, path } => stats::show(&path, json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "ermfs", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ermfs", &mut script);
+            stats::printed(&String::from_utf8_lossy(&script))
         }
-    })
-}
-
-/// Ends the program, saying what went wrong.
-fn told(done: Result<(), String>) -> ExitCode {
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("ermfs: {message}");
+            say(&format!("ermfs: {message}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line on standard error, if anybody listens: `eprintln!` panics if not.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

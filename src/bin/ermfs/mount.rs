@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::explain;
+use crate::mounts;
 use crate::options::Options;
 use crate::stats;
 
@@ -59,29 +60,34 @@ pub(crate) fn mount(dir: &Path, options: &Options, foreground: bool) -> Result<(
 fn daemon(dir: &Path, options: &Options, mut parent: File) -> Result<(), String> {
     // A session of its own, so that the terminal's end is not the mount's. It is no group leader, so this cannot fail.
     let _ = rustix::process::setsid();
-    let mounted = match Served::new(dir, options) {
-        Ok(mounted) => mounted,
+    let mounted = Served::new(dir, options).and_then(|mounted| detach_from_terminal().map(|()| mounted));
+    match mounted {
+        Ok(mounted) => {
+            // A parent that is gone does not want to know.
+            let _ = parent.write_all(MOUNTED.as_bytes());
+            drop(parent);
+            mounted.serve(false)
+        }
         Err(message) => {
             // The parent says it, and exits as we would.
             let _ = parent.write_all(message.as_bytes());
             std::process::exit(1);
         }
-    };
-    let detached = detach_from_terminal();
-    // A parent that is gone does not want to know.
-    let _ = parent.write_all(MOUNTED.as_bytes());
-    drop(parent);
-    detached.and_then(|()| mounted.serve(false))
+    }
 }
 
 /// Keeps no directory and no terminal busy.
+///
+/// # Errors
+/// A sentence.
 fn detach_from_terminal() -> Result<(), String> {
-    let failed = |error: rustix::io::Errno| error.to_string();
-    rustix::process::chdir("/").map_err(failed)?;
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(|error| error.to_string())?;
-    rustix::stdio::dup2_stdin(null.as_fd()).map_err(failed)?;
-    rustix::stdio::dup2_stdout(null.as_fd()).map_err(failed)?;
-    rustix::stdio::dup2_stderr(null.as_fd()).map_err(failed)
+    let failed = |error: std::io::Error| format!("cannot go into the background: {error}");
+    rustix::process::chdir("/").map_err(|error| failed(error.into()))?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+    for redirect in [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr] {
+        redirect(null.as_fd()).map_err(|error| failed(error.into()))?;
+    }
+    Ok(())
 }
 
 /// A mounted filesystem and the signals that are for it.
@@ -103,7 +109,7 @@ impl Served {
             .and_then(|()| root.chmod(options.root_mode, &who))
             .map_err(explain::not_made)?;
         let mount = Mount::new(Arc::clone(&fs), dir, &options.mount)
-            .map_err(|error| explain::not_mounted(dir, options.mount.allow_other, &error))?;
+            .map_err(|error| explain::not_mounted(dir, &options.mount, &error))?;
         Ok(Served { fs, mount: Arc::new(mount), signals })
     }
 
@@ -148,7 +154,8 @@ fn end(mount: &Mount, foreground: bool) -> bool {
 /// Says something: to standard error, or, of a daemon, to the system log.
 fn say(text: &str, foreground: bool) {
     if foreground {
-        eprint!("{text}");
+        // Nobody may be listening any more. `eprint!` panics then, and would leave the mount without its server.
+        let _ = std::io::stderr().write_all(text.as_bytes());
         return;
     }
     for line in text.lines() {
@@ -162,5 +169,14 @@ fn say(text: &str, foreground: bool) {
 /// # Errors
 /// A sentence.
 pub(crate) fn umount(dir: &Path, lazy: bool) -> Result<(), String> {
+    // As root it would take away any mount; a mistyped path must not.
+    match mounts::type_at(dir) {
+        Ok(Some(kind)) if kind == mounts::TYPE => {}
+        Ok(Some(kind)) => return Err(explain::not_ours(dir, &kind)),
+        Ok(None) => {
+            return Err(explain::not_unmounted(dir, &std::io::Error::from_raw_os_error(libc::EINVAL)));
+        }
+        Err(error) => return Err(explain::not_unmounted(dir, &error)),
+    }
     ermfs_fuse::unmount(dir, lazy).map_err(|error| explain::not_unmounted(dir, &error))
 }

@@ -11,8 +11,9 @@ Options of -o:
   level=N              1 to 12: how hard to compress (1; 6 in the background)
   cache=N[k|m|g|t|%]   how much of size may hold inflated blocks (an eighth)
   mode=locked          how threads are kept apart; lockless is not there yet
+  mode=OCTAL           the root directory's permissions (1777)
   uid=N, gid=N         whose the root directory is (yours)
-  umask=OCTAL          takes permissions from the root directory, which has 0777 then (else 1777)
+  umask=OCTAL          the same as what 0777 lacks
   allow_other          others than who mounts may use it, as permissions have it
   threads=N            how many requests are worked on at once
   fsname=NAME          what df and /proc/mounts show as the source
@@ -61,21 +62,41 @@ const IGNORED: &[&str] = &[
     "default_permissions",
 ];
 
-impl Options {
-    /// # Errors
-    /// A sentence about the option that is not understood.
-    pub(crate) fn parse(lists: &[String]) -> Result<Options, String> {
-        let mut options = Options {
+impl Default for Options {
+    fn default() -> Options {
+        Options {
             config: Config { max_bytes: portion(50, machine_memory()), ..Config::default() },
             mount: MountOptions::default(),
             uid: None,
             gid: None,
             root_mode: 0o1777,
-        };
+        }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// A sentence about the option that is not understood.
+    pub(crate) fn parse(lists: &[String]) -> Result<Options, String> {
+        let mut options = Options::default();
+        let mut cache = None;
         for option in lists.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
             options.take(option)?;
+            cache = option.strip_prefix("cache=").or(cache);
+        }
+        // Its per cent are of `size`, wherever that stands.
+        if let Some(cache) = cache {
+            options.config.cache_bytes = size("cache", cache, options.config.max_bytes)?;
+        }
+        if options.mount.auto_unmount && !options.mount.allow_other {
+            return Err("auto_unmount needs allow_other beside it".into());
         }
         Ok(options)
+    }
+
+    /// Whether an option is one by itself.
+    pub(crate) fn understands(option: &str) -> bool {
+        Options::default().take(option).is_ok()
     }
 
     fn take(&mut self, option: &str) -> Result<(), String> {
@@ -103,7 +124,10 @@ impl Options {
         };
         match name {
             "size" => self.config.max_bytes = size(name, needed()?, machine_memory())?,
-            "cache" => self.config.cache_bytes = size(name, needed()?, self.config.max_bytes)?,
+            // Looked at here, taken when `size` is known.
+            "cache" => {
+                size(name, needed()?, self.config.max_bytes)?;
+            }
             "level" => self.config.level = number(name, needed()?, 10, 1, 12)? as i32,
             "compress" => {
                 self.config.compress = match needed()? {
@@ -117,7 +141,12 @@ impl Options {
                 self.config.mode = match needed()? {
                     "locked" => Mode::Locked,
                     "lockless" => Mode::Lockless,
-                    other => return Err(format!("mode={other}: it is locked or lockless")),
+                    octal => {
+                        self.root_mode = permissions(octal).ok_or_else(|| {
+                            format!("mode={octal}: it is locked or lockless, or the root directory's permissions in octal")
+                        })?;
+                        return Ok(());
+                    }
                 }
             }
             "uid" => self.uid = Some(number(name, needed()?, 10, 0, u32::MAX - 1)?),
@@ -149,6 +178,11 @@ impl Options {
             _ => return None,
         })
     }
+}
+
+/// Permission bits, set-id and sticky ones included.
+fn permissions(octal: &str) -> Option<u32> {
+    u32::from_str_radix(octal, 8).ok().filter(|mode| *mode <= 0o7777)
 }
 
 fn number(name: &str, value: &str, radix: u32, least: u32, most: u32) -> Result<u32, String> {
@@ -238,6 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn the_order_matters_only_between_equals() {
+        for text in ["cache=50%,size=1m", "size=1m,cache=50%", "cache=1k,size=1g,cache=50%,size=1m"] {
+            let config = parse(text).unwrap().config;
+            assert_eq!((config.max_bytes, config.cache_bytes), (1 << 20, 1 << 19), "{text}");
+        }
+        let options = parse("mode=1770,mode=locked,mode=755").unwrap();
+        assert_eq!((options.root_mode, options.config.mode), (0o755, Mode::Locked));
+        assert_eq!(parse("umask=077,mode=0").unwrap().root_mode, 0);
+        assert_eq!(parse("mode=1777,umask=022").unwrap().root_mode, 0o755);
+    }
+
+    #[test]
     fn sizes_have_suffixes() {
         for (text, bytes) in
             [("1", 1), ("5k", 5 << 10), ("6M", 6 << 20), ("7g", 7 << 30), ("8T", 8 << 40), ("25%", 250)]
@@ -258,6 +304,12 @@ mod tests {
             ("level=13", "from 1 to 12"),
             ("compress=later", "compress=later"),
             ("mode=fast", "locked or lockless"),
+            ("mode=1888", "in octal"),
+            ("mode=17777", "in octal"),
+            ("mode=-1", "in octal"),
+            ("cache=0", "cache=0"),
+            ("cache=x,cache=1m", "cache=x"),
+            ("auto_unmount", "needs allow_other"),
             ("uid=root", "uid=root"),
             ("umask=888", "octal"),
             ("threads=0", "from 1 to 256"),

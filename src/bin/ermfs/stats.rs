@@ -1,9 +1,12 @@
 //! `ermfs stats`: asks a mounted filesystem through the attributes that it answers and nobody lists.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use ermfs_fuse::{FILE_XATTR, STATISTICS_XATTR};
+
+use crate::explain;
 
 /// Numbers by their names, as the attributes have them.
 type Numbers = BTreeMap<String, u64>;
@@ -16,18 +19,24 @@ pub(crate) fn show(path: &Path, json: bool) -> Result<(), String> {
     })?;
     // Only regular files have it.
     let file = asked(path, FILE_XATTR)?;
-    if json {
-        match file {
-            None => println!("{statistics}"),
-            Some(file) => println!("{{\"filesystem\":{statistics},\"file\":{file}}}"),
-        }
-        return Ok(());
+    printed(&match (json, file) {
+        (true, None) => format!("{statistics}\n"),
+        (true, Some(file)) => format!("{{\"filesystem\":{statistics},\"file\":{file}}}\n"),
+        (false, None) => table(&numbers(&statistics)),
+        (false, Some(file)) => file_table(&file) + &table(&numbers(&statistics)),
+    })
+}
+
+/// Writes to standard output. Whoever reads only the beginning, as `head` does, has what it wants.
+///
+/// # Errors
+/// A sentence.
+pub(crate) fn printed(text: &str) -> Result<(), String> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write: {error}")),
+        _ => Ok(()),
     }
-    if let Some(file) = &file {
-        print!("{}", file_table(file));
-    }
-    print!("{}", table(&numbers(&statistics)));
-    Ok(())
 }
 
 /// The value of an attribute, or `None` where there is no such thing.
@@ -39,6 +48,7 @@ fn asked(path: &Path, name: &str) -> Result<Option<String>, String> {
             Ok(String::from_utf8(value).ok())
         }
         Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
+        Err(rustix::io::Errno::NOTCONN) => Err(explain::left_over(path)),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
