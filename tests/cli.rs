@@ -143,7 +143,6 @@ fn errors_say_what_to_do() {
         (vec!["stats", missing.to_str().unwrap()], "No such file"),
         (vec!["umount", missing.to_str().unwrap()], "does not exist"),
         (vec!["umount", place.path()], "nothing is mounted"),
-        (vec!["umount", "/proc"], "no ERMFS but proc"),
     ] {
         let message = complaint(&arguments);
         assert!(message.starts_with("ermfs: ") && message.contains(part), "{arguments:?}: {message}");
@@ -187,6 +186,28 @@ fn a_daemon_serves_until_it_is_unmounted() {
     drop(held);
     text(&["umount", place.path()]);
     assert!(!place.is_mounted() && !file.exists());
+}
+
+#[test]
+fn mounts_of_other_types_are_left_alone() {
+    if !can_mount() {
+        return;
+    }
+    let place = Place::new("other");
+    let tool =
+        |name: &str, arguments: &[&str]| Command::new(name).args(arguments).status().unwrap().success();
+    if !tool("mount", &["-t", "tmpfs", "none", place.path()]) {
+        println!("SKIPPED: no tmpfs can be mounted here");
+        return;
+    }
+    let said = [complaint(&["umount", place.path()]), complaint(&["umount", "--lazy", place.path()])];
+    // Over it, and off again: what lay below stays.
+    text(&["mount", "-o", "size=1m", place.path()]);
+    text(&["umount", place.path()]);
+    let line = place.mount_line();
+    assert!(tool("umount", &[place.path()]));
+    assert!(said.iter().all(|said| said.contains("no ERMFS but tmpfs")), "{said:?}");
+    assert!(line.contains(" tmpfs "), "{line}");
 }
 
 #[test]
