@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::FdFlags;
 use rustix::mount::MountFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
@@ -104,15 +103,14 @@ fn by_helper(path: &Path, options: &MountOptions) -> io::Result<Connection> {
             list.push_str(word);
         }
     }
-    rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
     let arguments: [OsString; 4] = ["-o".into(), list.into(), "--".into(), path.into()];
     let mut child = Command::new("fusermount3")
         .args(arguments)
-        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
-        .stdin(Stdio::null())
+        // As its standard input, so that no other child of the process inherits it.
+        .env("_FUSE_COMMFD", "0")
+        .stdin(OwnedFd::from(theirs))
         .stderr(Stdio::piped())
         .spawn()?;
-    drop(theirs);
     match received(&ours) {
         Ok(device) => {
             if options.auto_unmount {
