@@ -579,6 +579,25 @@ fn what_others_mount_in_its_place_is_left_alone() {
 }
 
 #[test]
+fn a_program_that_runs_is_not_truncated() {
+    let Some(mounted) = Mounted::new("busy-text") else { return };
+    let path = mounted.path("sleep");
+    fs::copy("/bin/sleep", &path).unwrap();
+    let size = fs::metadata(&path).unwrap().len();
+    let mut running = std::process::Command::new(&path).arg("30").spawn().unwrap();
+    for flags in [libc::O_WRONLY, libc::O_RDWR | libc::O_TRUNC, libc::O_RDONLY | libc::O_TRUNC] {
+        let path = c_path(&path);
+        // SAFETY: a string that outlives the call.
+        assert_eq!((unsafe { libc::open(path.as_ptr(), flags) }, errno()), (-1, libc::ETXTBSY), "{flags:o}");
+    }
+    assert!(running.try_wait().unwrap().is_none());
+    assert_eq!(fs::metadata(&path).unwrap().len(), size);
+    assert_eq!(fs::read(&path).unwrap(), fs::read("/bin/sleep").unwrap());
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
+#[test]
 fn a_read_only_mount_refuses() {
     let options = MountOptions { read_only: true, noexec: true, ..MountOptions::default() };
     let Some(mounted) = Mounted::with("ro", &Config::default(), &options) else { return };
