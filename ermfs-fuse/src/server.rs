@@ -247,8 +247,8 @@ impl Filesystem for Server {
         self.entry(reply, |operations| operations.link(ino.0, new_parent.0, new_name.as_bytes()));
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.answer(|operations| operations.open(ino.0, flags.0, Caller::of(request))) {
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        match self.answer(|operations| operations.open(ino.0, flags.0)) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(error),
         }
