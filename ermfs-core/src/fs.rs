@@ -7,7 +7,7 @@
 
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ermfs_memory::Counted;
 use parking_lot::RwLock;
@@ -28,7 +28,30 @@ pub enum Mode {
     Lockless,
 }
 
-/// What a filesystem is made with. [`Config::default`] is 1 GiB, compressed on close, locked.
+impl Mode {
+    const LOCKLESS_SETTING: &str = "ERMFS_LOCKLESS";
+
+    /// What a setting of `ERMFS_LOCKLESS` asks for; anything but 0 and 1 is not heeded.
+    fn of_setting(setting: Option<&str>) -> Mode {
+        match setting.map(str::trim) {
+            Some("1") => Mode::Lockless,
+            Some("0") => Mode::Locked,
+            _ if cfg!(feature = "lockless") => Mode::Lockless,
+            _ => Mode::Locked,
+        }
+    }
+}
+
+impl Default for Mode {
+    /// What `ERMFS_LOCKLESS` (0 or 1) asked for at the first question, else what the library was built with: locked, or
+    /// with the feature `lockless` lockless.
+    fn default() -> Mode {
+        static DEFAULT: OnceLock<Mode> = OnceLock::new();
+        *DEFAULT.get_or_init(|| Mode::of_setting(std::env::var(Mode::LOCKLESS_SETTING).ok().as_deref()))
+    }
+}
+
+/// What a filesystem is made with. [`Config::default`] is 1 GiB, compressed on close, of the default mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// All memory the filesystem may take, in bytes; `ENOSPC` beyond.
@@ -56,7 +79,7 @@ impl Default for Config {
             compress: Compress::OnClose,
             level: 0,
             cache_bytes: 0,
-            mode: Mode::Locked,
+            mode: Mode::default(),
         }
     }
 }
@@ -64,11 +87,7 @@ impl Default for Config {
 impl Config {
     fn check(&self) -> Result<()> {
         let in_range = self.max_bytes > 0 && self.soft_limit_percent <= 100 && (0..=12).contains(&self.level);
-        match self.mode {
-            _ if !in_range => Err(Errno::EINVAL),
-            Mode::Locked => Ok(()),
-            Mode::Lockless => Err(Errno::EOPNOTSUPP),
-        }
+        if in_range { Ok(()) } else { Err(Errno::EINVAL) }
     }
 }
 
@@ -210,7 +229,7 @@ impl Fs {
     /// A new filesystem: an empty root, of mode 01777, owned by the process's effective ids.
     ///
     /// # Errors
-    /// `EINVAL` for a configuration out of range; `EOPNOTSUPP` for a mode that this build does not have; `ENOSPC` when
+    /// `EINVAL` for a configuration out of range; `ENOSPC` when
     /// `max_bytes` has no room for the root; `ENOMEM`.
     pub fn new(config: &Config) -> Result<Arc<Fs>> {
         config.check()?;
@@ -221,7 +240,7 @@ impl Fs {
             cache_bytes: if config.cache_bytes == 0 { config.max_bytes / 8 } else { config.cache_bytes },
         };
         let shared = Shared {
-            space: Space::new(config.max_bytes, config.soft_limit_percent, policy),
+            space: Space::new(config.max_bytes, config.soft_limit_percent, policy, config.mode),
             hasher: NameHasher::new(),
             process: credentials::Holder::new()?,
             next_ino: AtomicU64::new(1),

@@ -19,6 +19,7 @@ mod namespace;
 mod observer;
 pub mod process;
 mod space;
+mod sync;
 #[cfg(test)]
 mod testing;
 mod time;

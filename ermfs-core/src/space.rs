@@ -15,6 +15,7 @@ use crate::content::cache::Cache;
 use crate::content::sealed::SealedExports;
 use crate::epoch;
 use crate::errno::{Errno, Result};
+use crate::fs::Mode;
 
 /// When the blocks of a file are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +78,13 @@ pub struct Space {
     pub(crate) sealed: SealedExports,
     pub(crate) counters: Counters,
     poisoned: AtomicBool,
+    /// Whether the filesystem is in lockless mode. Changes only while no other thread is inside the gate.
+    lockless: AtomicBool,
 }
 
 impl Space {
     /// A space of `max_bytes`, all memory of the filesystem counted.
-    pub fn new(max_bytes: u64, soft_limit_percent: u32, policy: Policy) -> Arc<Space> {
+    pub fn new(max_bytes: u64, soft_limit_percent: u32, policy: Policy, mode: Mode) -> Arc<Space> {
         Arc::new(Space {
             budget: Budget::new(max_bytes, soft_limit_percent),
             policy,
@@ -89,6 +92,7 @@ impl Space {
             sealed: SealedExports::new(),
             counters: Counters::default(),
             poisoned: AtomicBool::new(false),
+            lockless: AtomicBool::new(mode == Mode::Lockless),
         })
     }
 
@@ -100,6 +104,12 @@ impl Space {
     /// The policy this filesystem was made with.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How threads are kept apart in this filesystem.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        if self.lockless.load(Ordering::Relaxed) { Mode::Lockless } else { Mode::Locked }
     }
 
     /// Charges `bytes` before they are taken.

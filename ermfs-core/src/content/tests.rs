@@ -11,12 +11,18 @@ use proptest::test_runner::{Config, TestRunner};
 use super::{Content, Form, MAX_FILE_SIZE, Sink, Source};
 use crate::epoch;
 use crate::errno::{Errno, Result};
+use crate::fs::Mode;
 use crate::space::{Compress, Policy, Space};
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
 fn space_of(max_bytes: u64, compress: Compress) -> Arc<Space> {
-    Space::new(max_bytes, 85, Policy { compress, level: 0, max_file_bytes: 0, cache_bytes: max_bytes / 8 })
+    Space::new(
+        max_bytes,
+        85,
+        Policy { compress, level: 0, max_file_bytes: 0, cache_bytes: max_bytes / 8 },
+        Mode::default(),
+    )
 }
 
 fn write(content: &Content, offset: u64, bytes: &[u8]) -> Result<usize> {
@@ -381,7 +387,7 @@ fn a_refused_call_changes_nothing() {
 #[test]
 fn one_file_has_a_limit_of_its_own() {
     let policy = Policy { compress: Compress::OnClose, level: 0, max_file_bytes: 10_000, cache_bytes: 0 };
-    let space = Space::new(1 << 20, 85, policy);
+    let space = Space::new(1 << 20, 85, policy, Mode::default());
     let content = Content::new(&space);
     assert_eq!(write(&content, 0, &[7; 20_000]), Ok(8192));
     assert_eq!(write(&content, 8192, &[7; 10]), Err(Errno::EFBIG));

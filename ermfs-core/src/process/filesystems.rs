@@ -17,7 +17,7 @@ use super::open_file::OpenFile;
 use super::{AT_FDCWD, Operation};
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
-use crate::fs::{Config, Fs, Mode};
+use crate::fs::{Config, Fs};
 use crate::namespace::{At, EXECUTE, InodeKind, InodeRef};
 
 /// Longest path, the NUL that C needs included.
@@ -36,25 +36,11 @@ static DEFAULT_CONFIG: Mutex<Option<Config>> = Mutex::new(None);
 /// The working directory; empty while it is the default filesystem's root.
 static WORKING_DIRECTORY: Slot<Place> = Slot::empty();
 
-/// A new filesystem with `config`.
-///
-/// # Errors
-/// `EOPNOTSUPP` for lockless mode, which this build does not have; those of [`Fs::new`].
-pub(super) fn make(config: &Config) -> Result<Arc<Fs>> {
-    if config.mode == Mode::Lockless {
-        return Err(Errno::EOPNOTSUPP);
-    }
-    Fs::new(config)
-}
-
 /// Remembers what the default filesystem is to be made with.
 ///
 /// # Errors
-/// `EBUSY` once it was made, `EOPNOTSUPP` as [`make`].
+/// `EBUSY` once it was made.
 pub(super) fn configure_default(config: &Config) -> Result<()> {
-    if config.mode == Mode::Lockless {
-        return Err(Errno::EOPNOTSUPP);
-    }
     let mut pending = DEFAULT_CONFIG.lock();
     if DEFAULT.get().is_some() {
         return Err(Errno::EBUSY);
@@ -85,7 +71,7 @@ fn default_place() -> Result<&'static Place> {
 fn make_default() -> Result<&'static Place> {
     let mut pending = DEFAULT_CONFIG.lock();
     if DEFAULT.get().is_none() {
-        let fs = make(pending.as_ref().unwrap_or(&Config::default()))?;
+        let fs = Fs::new(pending.as_ref().unwrap_or(&Config::default()))?;
         let dir = fs.root();
         *pending = None;
         // Made under the lock, so nobody else has set it.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
 use super::*;
+use crate::fs::Mode;
 
 /// Bytes that shrink to a fortieth, different for each seed.
 fn steps(seed: u64, len: usize) -> Vec<u8> {
@@ -72,7 +73,7 @@ fn a_view_of_a_huge_hole_stays_within_the_budget() {
 #[test]
 fn refused_writes_leave_no_metadata() {
     let policy = Policy { compress: Compress::Never, level: 0, max_file_bytes: 8192, cache_bytes: 0 };
-    let space = Space::new(1 << 20, 85, policy);
+    let space = Space::new(1 << 20, 85, policy, Mode::default());
     let content = Content::new(&space);
     assert_eq!(write(&content, 0, &[7; 20_000]), Ok(8192));
     let before = space.budget().usage().metadata;
@@ -125,7 +126,7 @@ fn filling_holes_does_not_use_up_the_reserve() {
 fn the_limit_of_one_file_holds_when_blocks_at_rest_are_changed() {
     const LIMIT: u64 = 300_000;
     let policy = Policy { compress: Compress::OnClose, level: 0, max_file_bytes: LIMIT, cache_bytes: 0 };
-    let space = Space::new(64 << 20, 85, policy);
+    let space = Space::new(64 << 20, 85, policy, Mode::default());
     let content = packed(&space, 64);
     let refused = (0..64).find_map(|index| {
         let written = write(&content, index * BLOCK + 100, b"x");
@@ -206,7 +207,7 @@ fn the_largest_offsets_are_offsets() {
 #[test]
 fn blocks_come_and_go_under_the_clock() {
     let policy = Policy { compress: Compress::OnClose, level: 0, max_file_bytes: 0, cache_bytes: 140_000 };
-    let space = Space::new(16 << 20, 85, policy);
+    let space = Space::new(16 << 20, 85, policy, Mode::default());
     {
         let contents: Vec<Content> = (0..3).map(|_| packed(&space, 4)).collect();
         for content in &contents {

@@ -13,13 +13,19 @@ use std::sync::Arc;
 use rustix::fs::{SeekFrom, Stat};
 
 use crate::content::{Content, Run, Sink, Source};
+use crate::fs::Mode;
 use crate::space::{Compress, Policy, Space};
 
 const PAGE: usize = 4096;
 const BLOCK: usize = 65536;
 
 fn space_of(max_bytes: u64, compress: Compress) -> Arc<Space> {
-    Space::new(max_bytes, 85, Policy { compress, level: 0, max_file_bytes: 0, cache_bytes: max_bytes / 8 })
+    Space::new(
+        max_bytes,
+        85,
+        Policy { compress, level: 0, max_file_bytes: 0, cache_bytes: max_bytes / 8 },
+        Mode::default(),
+    )
 }
 
 fn space() -> Arc<Space> {

@@ -17,12 +17,11 @@ const STATVFS_BLOCK: u64 = 4096;
 /// descriptor, open file, view or working directory in it.
 ///
 /// # Errors
-/// `EMFILE`; `ENOMEM`; `EINVAL` for a config that no filesystem can have; `EOPNOTSUPP` for lockless mode,
-/// which this build does not have.
+/// `EMFILE`; `ENOMEM`; `EINVAL` for a config that no filesystem can have.
 pub fn fsmount(config: &Config) -> Result<i32> {
     let _inside = gate::enter();
     let claimed = Claimed::new(0, false)?;
-    let fs = filesystems::make(config)?;
+    let fs = Fs::new(config)?;
     let root = OpenFile::of_directory(&fs, &fs.root())?;
     Ok(claimed.install(root, true))
 }
@@ -30,7 +29,7 @@ pub fn fsmount(config: &Config) -> Result<i32> {
 /// Sets up what the default filesystem will be made with by its first use.
 ///
 /// # Errors
-/// `EBUSY` after the first use, `EOPNOTSUPP` as [`fsmount`].
+/// `EBUSY` after the first use.
 pub fn configure_default(config: &Config) -> Result<()> {
     let _inside = gate::enter();
     filesystems::configure_default(config)

@@ -199,11 +199,6 @@ fn streams_read_every_entry_once_and_seek_back() {
 
 #[test]
 fn filesystems_and_modes_answer_what_this_build_has() {
-    let lockless = Config { mode: Mode::Lockless, ..Config::default() };
-    assert_eq!(
-        (fsmount(&lockless), configure_default(&lockless)),
-        (Err(Errno::EOPNOTSUPP), Err(Errno::EOPNOTSUPP))
-    );
     default_fs().unwrap();
     assert_eq!(configure_default(&Config::default()), Err(Errno::EBUSY));
     let root = Root::new();

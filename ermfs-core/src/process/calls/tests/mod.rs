@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::content::{Sink, Source};
 use crate::errno::{Errno, Result};
-use crate::fs::{Config, Mode};
+use crate::fs::Config;
 use crate::process::*;
 use libc::{
     AT_EACCESS, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, F_DUPFD, F_DUPFD_CLOEXEC,
