@@ -9,7 +9,7 @@ use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use ermfs_memory::Counted;
+use ermfs_memory::{Counted, Usage};
 use parking_lot::RwLock;
 
 use crate::credentials::{self, Credentials};
@@ -320,9 +320,17 @@ impl Fs {
         self.shared.observers.remove(observer);
     }
 
+    /// What is charged, after what nobody looks at any more was freed.
+    fn usage(&self) -> Usage {
+        if !epoch::is_pinned() {
+            epoch::flush();
+        }
+        self.space().budget().usage()
+    }
+
     /// What there is room for.
     pub fn status(&self) -> Status {
-        let usage = self.space().budget().usage();
+        let usage = self.usage();
         let used = usage.total.saturating_sub(usage.cached).saturating_sub(usage.exported);
         let free_bytes = usage.max.saturating_sub(used);
         let available_bytes = free_bytes.saturating_sub(usage.reserve);
@@ -333,7 +341,7 @@ impl Fs {
 
     /// What it holds and has done. Each number is exact; together they are of one moment only while nothing happens.
     pub fn statistics(&self) -> Statistics {
-        let usage = self.space().budget().usage();
+        let usage = self.usage();
         let counters = &self.space().counters;
         Statistics {
             files: self.shared.files.load(Relaxed),

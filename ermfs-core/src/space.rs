@@ -77,6 +77,8 @@ pub struct Space {
     pub(crate) cache: Cache,
     pub(crate) sealed: SealedExports,
     pub(crate) counters: Counters,
+    /// Bytes of content that were taken out of files and wait for the pins that may have seen them.
+    retired: AtomicU64,
     poisoned: AtomicBool,
     /// Whether the filesystem is in lockless mode. Changes only while no other thread is inside the gate.
     lockless: AtomicBool,
@@ -91,6 +93,7 @@ impl Space {
             cache: Cache::new(policy.cache_bytes),
             sealed: SealedExports::new(),
             counters: Counters::default(),
+            retired: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             lockless: AtomicBool::new(mode == Mode::Lockless),
         })
@@ -137,6 +140,21 @@ impl Space {
         self.budget.release(kind, bytes);
     }
 
+    /// Counts bytes of content as waiting for pins to end.
+    #[inline]
+    pub(crate) fn note_retired(&self, bytes: u64) {
+        self.retired.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes as freed that waited.
+    pub(crate) fn note_freed(&self, bytes: u64) {
+        self.retired.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn has_retired(&self) -> bool {
+        self.cache.has_retired() || self.retired.load(Ordering::Relaxed) > 0
+    }
+
     #[cold]
     fn charge_under_pressure(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<()> {
         let _pressing = self.cache.press();
@@ -165,7 +183,7 @@ impl Space {
         // A reader that is copying from what was let go, or is not running just now, still holds it
         // back. It is pinned for one block's work: a few turns for the others are enough.
         for turn in 0..YIELDS + SLEEPS {
-            if !self.cache.has_retired() || epoch::is_pinned() {
+            if !self.has_retired() || epoch::is_pinned() {
                 break;
             }
             match turn {

@@ -1,6 +1,13 @@
 //! What tests of several modules share.
 
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::process::Command;
+use std::sync::Arc;
+
+use ermfs_memory::Usage;
+
+use crate::epoch;
+use crate::space::Space;
 
 /// Runs `test`, the test `name` of the module `module` (its `module_path!()`), in a process of its own of
 /// which it is the only test: other tests' threads may hold locks at the moment of a fork, because they do
@@ -16,4 +23,21 @@ pub(crate) fn alone(module: &str, name: &str, test: impl FnOnce()) {
     let output = itself.output().expect("this test can be run again");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Waits until what this thread has retired is freed.
+pub(crate) fn settle() {
+    let done = Arc::new(AtomicBool::new(false));
+    let sentinel = Arc::clone(&done);
+    epoch::pin().defer(move || sentinel.store(true, SeqCst));
+    while !done.load(SeqCst) {
+        epoch::flush();
+        std::thread::yield_now();
+    }
+}
+
+/// What a filesystem takes, once what nobody looks at any more is freed.
+pub(crate) fn usage(space: &Space) -> Usage {
+    settle();
+    space.budget().usage()
 }

@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 /// A cursor over one contiguous part and the parts that follow it.
+#[derive(Clone, Copy)]
 struct Parts<'a> {
     current: *mut u8,
     current_len: usize,
@@ -118,6 +119,9 @@ pub struct Sink<'a> {
     borrow: PhantomData<&'a mut [u8]>,
 }
 
+/// A place in a [`Sink`].
+pub(crate) struct SinkPlace<'a>(Parts<'a>);
+
 impl<'a> Sink<'a> {
     /// All of `room`.
     pub fn new(room: &'a mut [u8]) -> Sink<'a> {
@@ -149,6 +153,16 @@ impl<'a> Sink<'a> {
     #[inline]
     pub fn remaining(&self) -> usize {
         self.parts.remaining
+    }
+
+    /// Where the next byte goes, for [`Sink::go_back`].
+    pub(crate) fn place(&self) -> SinkPlace<'a> {
+        SinkPlace(self.parts)
+    }
+
+    /// Takes what comes from where it was at `place` on, again.
+    pub(crate) fn go_back(&mut self, place: &SinkPlace<'a>) {
+        self.parts = place.0;
     }
 
     /// Forgets all but the first `max` bytes of room.

@@ -6,26 +6,38 @@
 //! a hole, or stored as it is. Owns the blocks and the inflated copies; every byte of them is
 //! charged to the filesystem's budget. Never looks at names, descriptors or times.
 //!
-//! `block`, `slot` and `map` are the structure, the same in both modes; `locked` is the exclusion
-//! of the locked mode, and holds the operations. docs/DESIGN.md, "Content", tells both.
+//! `block` (`raw`, `packed`), `slot`, `map` and `file` are the structure, the same in both modes; `read`, `write`, `range` and `pack` are the
+//! operations, written once over the trait in `exclusion`, which `locked` and `lockless` implement: how threads are kept
+//! apart. docs/DESIGN.md, "Content", tells both.
 
 mod block;
 pub(crate) mod cache;
 mod charged;
+mod cuts;
+mod exclusion;
+mod file;
+mod garbage;
 mod io;
 mod locked;
+mod lockless;
 mod map;
+mod pack;
+mod packed;
+mod range;
+mod raw;
+mod read;
 mod scratch;
 pub(crate) mod sealed;
 mod slot;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use ermfs_memory::BLOCK_SIZE;
 
+pub use file::Content;
 pub use io::{Sink, Source};
-pub use locked::Content;
 pub(crate) use scratch::Scratch;
 pub use snapshot::View;
 pub(crate) use snapshot::{Run, Snapshot};
@@ -34,6 +46,23 @@ pub(crate) use snapshot::{Run, Snapshot};
 pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
+
+/// Runs a call with `$E` standing for the [`exclusion::Exclusion`] of the file's mode.
+macro_rules! in_mode {
+    ($content:expr, $E:ident => $call:expr) => {
+        match $content.space.mode() {
+            $crate::fs::Mode::Locked => {
+                type $E = $crate::content::locked::Locked;
+                $call
+            }
+            $crate::fs::Mode::Lockless => {
+                type $E = $crate::content::lockless::Lockless;
+                $call
+            }
+        }
+    };
+}
+use in_mode;
 
 /// What forms a file's bytes have now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

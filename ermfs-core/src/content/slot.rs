@@ -1,9 +1,11 @@
 //! One word of the block map: empty, a block, or a node of the map below.
 //!
-//! Promises: a slot owns one counted reference of what it names and gives it up when it is
-//! overwritten or dropped. It is one atomic word, so that a lock-free reader may load it; in locked
-//! mode it is changed only through `&mut Slot`. The three low bits of a counted pointer are free
-//! (`Counted`), and two of them say what the word names.
+//! Promises: a slot owns one counted reference of what it names, and hands it over, as a slot of its own, when it is
+//! made to name something else. It is one atomic word, which is replaced in one step. The three low bits of a counted
+//! pointer are free (`Counted`), and two of them say what the word names. Never drops what it named: whoever looks
+//! without the file's lock may still be at it (`exclusion`).
+//!
+//! What is borrowed from a slot is borrowed from what [keeps](Keeps) it as well: the file's lock, or a pin.
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
@@ -12,7 +14,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use ermfs_memory::Counted;
 
 use super::block::{Block, BlockRef, PackedBlock, RawBlock};
+use super::file::Books;
 use super::map::Node;
+use crate::epoch::Guard;
 
 const TAG: usize = 0b11;
 const RAW: usize = 0b01;
@@ -21,6 +25,33 @@ const NODE: usize = 0b11;
 
 /// See the module's page.
 pub(super) struct Slot(AtomicUsize);
+
+/// What keeps blocks and nodes that are reached through slots from being freed.
+///
+/// # Safety
+/// While a value of the type is borrowed, nothing that a slot of the file at hand names, or named since the borrow
+/// began, is freed.
+pub(super) unsafe trait Keeps {}
+
+// SAFETY: the books of a file are behind its lock, which is held while they are borrowed; who replaces what a slot names
+// borrows them exclusively, so no such borrow is alive then.
+unsafe impl Keeps for Books {}
+
+/// A pin on behalf of a reader of a file in lockless mode.
+pub(super) struct Pinned<'g> {
+    _guard: &'g Guard,
+}
+
+impl<'g> Pinned<'g> {
+    /// # Safety
+    /// The file's filesystem is in lockless mode: what slots named goes through the collector there.
+    pub(super) unsafe fn new(guard: &'g Guard) -> Pinned<'g> {
+        Pinned { _guard: guard }
+    }
+}
+
+// SAFETY: by the contract of `new`, whatever a slot named is freed after the pins that may have seen it.
+unsafe impl Keeps for Pinned<'_> {}
 
 /// What a slot names, borrowed.
 pub(super) enum Entry<'a> {
@@ -42,17 +73,28 @@ impl Slot {
         Slot(AtomicUsize::new(0))
     }
 
+    pub(super) fn of_block(block: Block) -> Slot {
+        Slot(AtomicUsize::new(match block {
+            Block::Raw(block) => tagged(block, RAW),
+            Block::Packed(block) => tagged(block, PACKED),
+        }))
+    }
+
+    pub(super) fn of_node(node: Counted<Node>) -> Slot {
+        Slot(AtomicUsize::new(tagged(node, NODE)))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// What the slot names. The borrow of the slot keeps it from being changed.
+    /// What the slot names.
     #[inline]
-    pub(super) fn entry(&self) -> Entry<'_> {
-        // Acquire pairs with the lock's release (locked mode) and with the slot swap (lockless mode).
+    pub(super) fn entry<'k>(&self, _keep: &'k impl Keeps) -> Entry<'k> {
+        // Acquire pairs with `replace` (and with the lock's release).
         let word = self.0.load(Ordering::Acquire);
-        // SAFETY: the slot owns a reference to what its word names, and while the slot is borrowed
-        // shared nobody overwrites it (`set` and `take` need `&mut`).
+        // SAFETY: the slot owned a reference to what its word names when it was loaded, and that is not given up while
+        // `_keep` is borrowed.
         unsafe {
             match word & TAG {
                 RAW => Entry::Block(BlockRef::Raw(untagged::<RawBlock>(word).as_ref())),
@@ -63,20 +105,11 @@ impl Slot {
         }
     }
 
-    /// The block the slot names, borrowed.
-    #[inline]
-    pub(super) fn block(&self) -> Option<BlockRef<'_>> {
-        match self.entry() {
-            Entry::Block(block) => Some(block),
-            _ => None,
-        }
-    }
-
     /// One more counted reference to the block the slot names.
-    pub(super) fn share(&self) -> Option<Block> {
+    pub(super) fn share(&self, _keep: &impl Keeps) -> Option<Block> {
         let word = self.0.load(Ordering::Acquire);
         // SAFETY: the word holds what `into_raw` gave (a reference to the block would not do: the count
-        // lies outside of it), and the slot's own reference keeps the block during the call.
+        // lies outside of it), and `_keep` keeps the block during the call.
         unsafe {
             match word & TAG {
                 RAW => Some(Block::Raw(Counted::share_raw(untagged(word)))),
@@ -91,50 +124,59 @@ impl Slot {
         self.0.load(Ordering::Relaxed) == block.as_raw().as_ptr() as usize | RAW
     }
 
-    /// The raw block for changing, if the slot names one and holds the only reference to it.
+    /// The raw block the slot names, if it holds the only reference to it: then only who holds the file's lock alone, or
+    /// a pin, can be looking at it.
     #[inline]
-    pub(super) fn raw_mut(&mut self) -> Option<&mut RawBlock> {
-        let word = *self.0.get_mut();
+    pub(super) fn sole_raw(&self, _books: &mut Books) -> Option<NonNull<RawBlock>> {
+        let word = self.0.load(Ordering::Relaxed);
         if word & TAG != RAW {
             return None;
         }
         let raw = untagged::<RawBlock>(word);
         // SAFETY: the slot owns this reference; the extra handle is not dropped.
         let handle = ManuallyDrop::new(unsafe { Counted::from_raw(raw) });
-        // SAFETY: the only reference belongs to this slot, which is borrowed exclusively for as long as
-        // the block is.
-        handle.is_unique().then(|| unsafe { &mut *raw.as_ptr() })
+        handle.is_unique().then_some(raw)
     }
 
-    /// The node below, for changing. Nodes are never shared.
+    /// Names what `new` names from now on. The result names what it named before, for the caller to let go of.
+    #[must_use]
+    pub(super) fn replace(&self, new: Slot, _books: &mut Books) -> Slot {
+        let word = ManuallyDrop::new(new).0.load(Ordering::Relaxed);
+        // Release: whoever loads the word sees what it names whole.
+        Slot(AtomicUsize::new(self.0.swap(word, Ordering::AcqRel)))
+    }
+
+    /// A second owner of what the slot names; one of the two is to be disowned.
+    pub(super) fn duplicate(&self) -> Slot {
+        Slot(AtomicUsize::new(self.0.load(Ordering::Acquire)))
+    }
+
+    /// Forgets what the slot names, which has another owner.
+    pub(super) fn disown(self) {
+        core::mem::forget(self);
+    }
+
+    /// The same in place.
+    pub(super) fn forget(&mut self) {
+        *self.0.get_mut() = 0;
+    }
+
+    /// The node below, of a slot that nobody else knows.
     pub(super) fn node_mut(&mut self) -> Option<&mut Node> {
         let word = *self.0.get_mut();
         // SAFETY: a node has the one reference its slot owns, and the slot is borrowed exclusively.
         (word & TAG == NODE).then(|| unsafe { &mut *untagged::<Node>(word).as_ptr() })
     }
 
-    /// Names `block` from now on, and lets go of what was named before.
-    pub(super) fn set(&mut self, block: Option<Block>) {
-        let word = match block {
-            None => 0,
-            Some(Block::Raw(block)) => tagged(block, RAW),
-            Some(Block::Packed(block)) => tagged(block, PACKED),
-        };
-        drop(self.replace(word));
-    }
-
-    /// Names `node`; the slot was empty or its content has been moved into the node.
-    pub(super) fn set_node(&mut self, node: Counted<Node>) {
-        drop(self.replace(tagged(node, NODE)));
-    }
-
-    /// Moves what the slot names out of it.
-    pub(super) fn take(&mut self) -> Slot {
-        self.replace(0)
-    }
-
-    fn replace(&mut self, word: usize) -> Slot {
-        Slot(AtomicUsize::new(self.0.swap(word, Ordering::AcqRel)))
+    /// The raw block that the slot names, of which the slot owned a reference.
+    pub(super) fn into_raw_block(self) -> Option<Counted<RawBlock>> {
+        let word = self.0.load(Ordering::Relaxed);
+        if word & TAG != RAW {
+            return None;
+        }
+        self.disown();
+        // SAFETY: the reference that the slot owned is taken over.
+        Some(unsafe { Counted::from_raw(untagged(word)) })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::fs::Mode;
 use crate::space::{Compress, Policy, Space};
+use crate::testing::usage;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
 
@@ -235,7 +236,7 @@ fn run(compress: Compress, ops: &[Op]) {
         }
     }
     epoch::flush();
-    let usage = space.budget().usage();
+    let usage = usage(&space);
     assert_eq!((usage.raw, usage.packed, usage.metadata, usage.exported), (0, 0, 0, 0));
     space.cache.shrink(u64::MAX);
     assert_eq!(space.counters.logical_bytes.load(core::sync::atomic::Ordering::Relaxed), 0);
@@ -303,7 +304,7 @@ fn holes_cost_nothing_at_any_offset() {
     assert_eq!(read(&content, (1 << 32) - 1, 4).as_deref(), Ok(&[0, 0, b'x', 0][..]));
     content.truncate(1).expect("cut");
     assert_eq!(read(&content, 0, 9).as_deref(), Ok(&b"x"[..]));
-    assert!(space.budget().usage().metadata < 256);
+    assert!(usage(&space).metadata < 256);
 }
 
 #[test]
@@ -361,7 +362,7 @@ fn a_full_filesystem_still_reads_overwrites_shrinks_and_packs() {
         close(&content);
         close(&other);
         assert!(read(&content, 0, 3 * BLOCK_SIZE).as_deref() == Ok(&bytes[..2 * BLOCK_SIZE + 77]));
-        let usage = space.budget().usage();
+        let usage = usage(&space);
         assert!(usage.total <= usage.max && usage.peak <= usage.max);
     }
 }
@@ -371,7 +372,7 @@ fn a_refused_call_changes_nothing() {
     let space = space_of(1 << 20, Compress::Never);
     let content = Content::new(&space);
     write(&content, 100, b"data").expect("written");
-    let before = (content.size(), content.stored_bytes(), space.budget().usage().raw);
+    let before = (content.size(), content.stored_bytes(), usage(&space).raw);
     assert_eq!(content.allocate(0, 1 << 40, false), Err(Errno::ENOSPC));
     assert_eq!(content.allocate(MAX_FILE_SIZE, 1, false), Err(Errno::EFBIG));
     assert_eq!(content.zero_range(0, 1 << 40, false), Err(Errno::ENOSPC));
@@ -380,7 +381,7 @@ fn a_refused_call_changes_nothing() {
     assert_eq!(content.insert_range(0, MAX_FILE_SIZE / BLOCK * BLOCK), Err(Errno::EFBIG));
     content.truncate(before.0).expect("shrinks");
     assert_eq!(content.collapse_range(0, BLOCK), Err(Errno::EINVAL));
-    assert_eq!(before, (content.size(), content.stored_bytes(), space.budget().usage().raw));
+    assert_eq!(before, (content.size(), content.stored_bytes(), usage(&space).raw));
     assert_eq!(read(&content, 99, 9).as_deref(), Ok(&b"\0data"[..]));
 }
 
@@ -457,12 +458,12 @@ fn inflated_copies_go_first_under_pressure() {
             Ok(&bytes[(index * BLOCK) as usize + 5..][..5])
         );
     }
-    let cached = space.budget().usage().cached;
+    let cached = usage(&space).cached;
     assert!(cached > 0 && cached <= (4 << 20) / 8, "{cached} bytes of copies");
-    let room = space.budget().usage();
+    let room = usage(&space);
     let rest = room.max - room.total + cached / 2 - (256 << 10);
     space.charge(Kind::Metadata, rest, Purpose::Ordinary).expect("copies make way");
-    assert!(space.budget().usage().cached < cached);
+    assert!(usage(&space).cached < cached);
     space.release(Kind::Metadata, rest);
 }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 
 use super::*;
 use crate::fs::Mode;
+use crate::testing::usage;
 
 /// Bytes that shrink to a fortieth, different for each seed.
 fn steps(seed: u64, len: usize) -> Vec<u8> {
@@ -24,7 +25,7 @@ fn packed(space: &Arc<Space>, blocks: u64) -> Content {
 
 /// Takes all room but `left` bytes; returns what to release.
 fn take_all_but(space: &Space, left: u64) -> u64 {
-    let usage = space.budget().usage();
+    let usage = usage(&space);
     let bytes = usage.max - (256 << 10) - usage.total - left;
     space.charge(Kind::Exported, bytes, Purpose::Ordinary).expect("room");
     bytes
@@ -63,11 +64,11 @@ fn a_view_of_a_huge_hole_stays_within_the_budget() {
     let space = space_of(1 << 20, Compress::OnClose);
     let content = Content::new(&space);
     content.truncate(1 << 45).expect("grows");
-    let before = space.budget().usage();
+    let before = usage(&space);
     let view = content.view(0, usize::MAX, usize::MAX).expect("a part");
-    assert!(view.len() > BLOCK_SIZE && space.budget().usage().metadata >= 16 * view.pieces().len() as u64);
+    assert!(view.len() > BLOCK_SIZE && usage(&space).metadata >= 16 * view.pieces().len() as u64);
     drop(view);
-    assert_eq!(space.budget().usage().total, before.total);
+    assert_eq!(usage(&space).total, before.total);
 }
 
 #[test]
@@ -76,12 +77,12 @@ fn refused_writes_leave_no_metadata() {
     let space = Space::new(1 << 20, 85, policy, Mode::default());
     let content = Content::new(&space);
     assert_eq!(write(&content, 0, &[7; 20_000]), Ok(8192));
-    let before = space.budget().usage().metadata;
+    let before = usage(&space).metadata;
     for index in 1..100 {
         assert_eq!(write(&content, index * 33 * BLOCK, b"x"), Err(Errno::EFBIG));
         assert_eq!(content.allocate(index * 33 * BLOCK, 1, true), Err(Errno::EFBIG));
     }
-    assert_eq!(space.budget().usage().metadata, before);
+    assert_eq!(usage(&space).metadata, before);
 }
 
 #[test]
@@ -92,10 +93,10 @@ fn refused_allocations_leave_nothing() {
     content.allocate(4096, 8192, true).expect("room");
     // The pages alone would fit, but not the nodes and the block that they hang on.
     let taken = take_all_but(&space, 2 * 4096 + 100);
-    let before = (space.budget().usage().total, content.stored_bytes());
+    let before = (usage(&space).total, content.stored_bytes());
     for index in 1..100 {
         assert_eq!(content.allocate(index * 33 * BLOCK, 8192, true), Err(Errno::ENOSPC));
-        assert_eq!((space.budget().usage().total, content.stored_bytes()), before);
+        assert_eq!((usage(&space).total, content.stored_bytes()), before);
     }
     space.release(Kind::Exported, taken);
     assert_eq!(content.allocate(33 * BLOCK, 8192, true), Ok(()));
@@ -116,10 +117,10 @@ fn filling_holes_does_not_use_up_the_reserve() {
             filled.err()
         });
     assert_eq!(refused, Some(Errno::ENOSPC));
-    let usage = space.budget().usage();
-    assert!(usage.total <= usage.max - (256 << 10));
+    let found = usage(&space);
+    assert!(found.total <= found.max - (256 << 10));
     content.close_writer(true);
-    assert_eq!((space.budget().usage().raw, content.info().form), (0, Form::Packed));
+    assert_eq!((usage(&space).raw, content.info().form), (0, Form::Packed));
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn blocks_come_and_go_under_the_clock() {
                             let view = content.view(BLOCK, BLOCK_SIZE, 16).expect("a view");
                             let first = view.pieces().next().expect("a piece")[0];
                             assert!(view.pieces().flatten().all(|byte| *byte == first));
-                            let cached = space.budget().usage().cached;
+                            let cached = usage(&space).cached;
                             assert!(cached < 12 * BLOCK, "{cached} bytes of copies");
                         }
                     }
@@ -248,7 +249,7 @@ fn blocks_come_and_go_under_the_clock() {
     }
     space.cache.shrink(u64::MAX);
     epoch::flush();
-    let usage = space.budget().usage();
+    let usage = usage(&space);
     assert_eq!((usage.raw, usage.packed, usage.metadata), (0, 0, 0));
 }
 
@@ -302,7 +303,7 @@ fn what_a_sleeping_thread_let_go_is_free() {
         let taken = take_all_but(&space, 0);
         drop(go);
         space.release(Kind::Exported, taken);
-        let usage = space.budget().usage();
+        let usage = usage(&space);
         assert!(taken > usage.max - (256 << 10) - 1000, "{usage:?}");
     });
 }

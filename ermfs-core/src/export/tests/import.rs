@@ -13,6 +13,7 @@ use crate::export::{ExportFlags, export_gzip, export_memfd, fill_from_fd, fill_f
 use crate::fs::{Config, Fs};
 use crate::gate;
 use crate::namespace::{At, InodeRef, OpenHow};
+use crate::testing::usage;
 
 fn filled(space: &Arc<Space>, fd: BorrowedFd<'_>) -> Result<Content> {
     let content = Content::new(space);
@@ -146,16 +147,16 @@ fn a_long_file_never_stands_there_raw() {
         let space = space_of(12 << 20, compress);
         assert!(contents(&filled(&space, fd.as_fd()).unwrap()) == bytes);
         assert!(contents(&gunzipped(&space, gz.as_fd()).unwrap()) == bytes);
-        assert_eq!(space.budget().usage().total, 0);
+        assert_eq!(usage(&space).total, 0);
     }
     let space = space_of(12 << 20, Compress::Never);
     assert_eq!(filled(&space, fd.as_fd()).unwrap_err(), Errno::ENOSPC);
-    assert_eq!(space.budget().usage().total, 0);
+    assert_eq!(usage(&space).total, 0);
     // The steps of the policy that packs on close: a few MiB raw at a time.
     let space = space_of(1 << 30, Compress::OnClose);
     let content = filled(&space, fd.as_fd()).unwrap();
     content.pack();
-    assert!(space.budget().usage().peak < content.stored_bytes() + (6 << 20));
+    assert!(usage(&space).peak < content.stored_bytes() + (6 << 20));
 }
 
 /// A filesystem and a walk's start in it.

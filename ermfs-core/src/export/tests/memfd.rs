@@ -8,6 +8,7 @@ use super::forms::examples;
 use super::*;
 use crate::errno::Errno;
 use crate::export::{ExportFlags, export_memfd};
+use crate::testing::usage;
 
 const PRIVATE: ExportFlags = ExportFlags::empty();
 const SEALED: ExportFlags = ExportFlags::SEALED;
@@ -31,7 +32,7 @@ fn is_close_on_exec(fd: &OwnedFd) -> bool {
 fn every_form_is_exported_with_its_bytes_and_holes() {
     let space = space();
     for file in examples(&space) {
-        let before = space.budget().usage();
+        let before = usage(&space);
         for flags in [PRIVATE, SEALED, SEALED, SEALED | ExportFlags::NOEXEC] {
             let fd = export(&file.content, flags);
             assert_eq!(stat(&fd).st_size as usize, file.bytes.len(), "{}", file.what);
@@ -46,7 +47,7 @@ fn every_form_is_exported_with_its_bytes_and_holes() {
             let most = (data.blocks_raw + data.blocks_packed) * BLOCK as u64;
             assert!(stat(&fd).st_blocks as u64 * 512 <= most, "{}", file.what);
         }
-        let after = space.budget().usage();
+        let after = usage(&space);
         assert_eq!((after.raw, after.packed, after.cached), (before.raw, before.packed, before.cached));
     }
     assert_eq!(exported_bytes(&space), 0);
@@ -177,7 +178,7 @@ fn sealed_exports_of_an_unchanged_file_share_one_inode() {
     assert_eq!(read_to_end(&export(&content, SEALED)), contents(&content));
     assert!(exported_bytes(&space) > 0);
     drop(content);
-    assert_eq!(space.budget().usage().total, 0);
+    assert_eq!(usage(&space).total, 0);
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_full_filesystem_exports_but_keeps_nothing() {
     let (first, second) = (export(&content, SEALED), export(&content, SEALED));
     assert_ne!(stat(&first).st_ino, stat(&second).st_ino);
     assert!(read_to_end(&first) == bytes && read_to_end(&second) == bytes);
-    let usage = space.budget().usage();
+    let usage = usage(&space);
     assert_eq!((usage.exported, usage.hard_limit_hits), (0, 0));
     // What was kept goes when its room is needed.
     let small = Content::new(&space);
@@ -240,11 +241,11 @@ fn a_kept_descriptor_that_a_stranger_took_is_left_alone() {
 fn a_damaged_block_is_an_error_and_leaves_nothing() {
     let space = space();
     let content = damaged(&space, 3);
-    let before = space.budget().usage().total;
+    let before = usage(&space).total;
     for flags in [PRIVATE, SEALED] {
         assert_eq!(export_memfd(&content, b"name", flags).unwrap_err(), Errno::EIO);
     }
-    assert_eq!(space.budget().usage().total, before);
+    assert_eq!(usage(&space).total, before);
 }
 
 #[test]

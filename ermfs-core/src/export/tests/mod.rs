@@ -15,6 +15,7 @@ use rustix::fs::{SeekFrom, Stat};
 use crate::content::{Content, Run, Sink, Source};
 use crate::fs::Mode;
 use crate::space::{Compress, Policy, Space};
+use crate::testing::usage;
 
 const PAGE: usize = 4096;
 const BLOCK: usize = 65536;
@@ -87,7 +88,7 @@ fn extents(fd: &OwnedFd) -> Vec<(u64, u64)> {
 }
 
 fn exported_bytes(space: &Space) -> u64 {
-    space.budget().usage().exported
+    usage(space).exported
 }
 
 /// A memfd that holds `bytes`, with the offset at their start.

@@ -18,6 +18,7 @@ use crate::epoch;
 use crate::errno::Errno;
 use crate::fs::Config;
 use crate::space::Space;
+use crate::testing::usage;
 
 /// Who may do everything.
 static ROOT: Credentials = Credentials::superuser_as(0, 0);
@@ -179,7 +180,7 @@ fn eventually(mut done: impl FnMut() -> bool) {
 }
 
 fn charged(space: &Space) -> u64 {
-    space.budget().usage().total
+    usage(space).total
 }
 
 /// A small generator of test cases (xorshift64*).

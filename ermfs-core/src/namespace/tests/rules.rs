@@ -35,7 +35,6 @@ fn a_config_out_of_range_is_refused() {
     assert_eq!(with(|c| c.soft_limit_percent = 101), Some(Errno::EINVAL));
     assert_eq!(with(|c| c.level = 13), Some(Errno::EINVAL));
     assert_eq!(with(|c| c.max_bytes = 100), Some(Errno::ENOSPC));
-    assert_eq!(with(|c| c.mode = crate::fs::Mode::Lockless), Some(Errno::EOPNOTSUPP));
 }
 
 #[test]

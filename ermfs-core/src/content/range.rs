@@ -6,22 +6,17 @@ use core::ops::{ControlFlow, Range};
 
 use ermfs_memory::{BLOCK_SIZE, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Purpose};
 
-use super::{Content, State, amounts, end_of};
-use crate::content::block::{Block, BlockRef};
-use crate::content::charged::ChargedVec;
-use crate::content::map::BlockMap;
-use crate::content::slot::Slot;
-use crate::content::{BLOCK, MAX_FILE_SIZE, Scratch, Sink, Source, in_block, valid_in};
+use super::block::{Block, BlockRef, RawBlock};
+use super::charged::ChargedVec;
+use super::exclusion::{Draft, Exclusion};
+use super::file::{Books, amounts, end_of};
+use super::garbage::Garbage;
+use super::map::BlockMap;
+use super::{BLOCK, Content, MAX_FILE_SIZE, Scratch, Sink, Source, in_block, in_mode, valid_in};
 use crate::errno::{Errno, Result};
 
-/// The (stored, data) bytes of a block's pages, a bit for each.
-fn pages_of(mask: u16) -> (u64, u64) {
-    let bytes = u64::from(mask.count_ones()) * PAGE_SIZE as u64;
-    (bytes, bytes)
-}
-
 /// Whether the block has memory past the page that byte `end` ends.
-fn reaches_past(block: BlockRef<'_>, end: usize) -> bool {
+pub(super) fn reaches_past(block: BlockRef<'_>, end: usize) -> bool {
     match block {
         BlockRef::Raw(block) => {
             (end.div_ceil(PAGE_SIZE)..PAGES_PER_BLOCK).any(|page| block.page(page).is_some())
@@ -38,46 +33,25 @@ impl Content {
     /// or `ENOMEM` when that block has to be copied and cannot be. Nothing has changed then.
     pub fn truncate(&self, size: u64) -> Result<()> {
         end_of(size, 0)?;
-        self.change(|state| {
+        in_mode!(self, E => self.change(|books| {
             if size < self.size() {
-                self.cut(state, size)?;
+                return E::cut(self, books, size);
             }
             self.set_size(size);
             Ok(())
-        })
-    }
-
-    /// Removes everything from `size` on.
-    fn cut(&self, state: &mut State, size: u64) -> Result<()> {
-        let (index, inner, _) = in_block(size, 0);
-        if inner > 0 {
-            self.zero_in_block(state, index, inner, BLOCK_SIZE - inner, false)?;
-        }
-        self.remove_blocks(state, size.div_ceil(BLOCK)..u64::MAX / BLOCK);
-        Ok(())
-    }
-
-    fn remove_blocks(&self, state: &mut State, range: Range<u64>) {
-        let mut gone = (0, 0);
-        state.map.for_each::<()>(range.clone(), |_, _, block| {
-            let block = amounts(Some(block));
-            gone = (gone.0 + block.0, gone.1 + block.1);
-            ControlFlow::Continue(())
-        });
-        state.map.remove(range);
-        state.account(gone, (0, 0));
+        }))
     }
 
     /// Zeroes a part of one block. Where `keep_pages` is not set, whole pages become holes.
-    fn zero_in_block(
+    pub(super) fn zero_in_block<E: Exclusion>(
         &self,
-        state: &mut State,
+        books: &mut Books,
         index: u64,
         inner: usize,
         n: usize,
         keep_pages: bool,
     ) -> Result<()> {
-        match state.map.get(index) {
+        match self.map.get(index, books) {
             None => return Ok(()),
             Some(BlockRef::Packed(block)) if inner >= block.raw_len() => return Ok(()),
             Some(block)
@@ -86,21 +60,19 @@ impl Content {
                     && n >= valid_in(index, self.size())
                     && !reaches_past(block, n) =>
             {
-                self.remove_blocks(state, index..index + 1);
+                self.remove_blocks::<E>(books, index..index + 1);
                 return Ok(());
             }
             Some(_) => {}
         }
-        if state.map.slot_mut(index).and_then(Slot::raw_mut).is_none() {
-            self.make_raw(state, index, false, Purpose::Reserved)?;
-        }
-        state.mark_dirty(index);
-        let block = state.map.slot_mut(index).and_then(Slot::raw_mut).expect("made raw and ours");
-        let given_up = (block.zero(inner, n, keep_pages)? * PAGE_SIZE) as u64;
-        let empty = block.page_count() == 0;
-        state.account((given_up, given_up), (0, 0));
-        if empty {
-            state.map.remove(index..index + 1);
+        let draft = Draft { whole: false, purpose: Purpose::Reserved };
+        let zero = |block: &mut RawBlock| {
+            block.zero(inner, n, keep_pages)?;
+            Ok((block.page_count() == 0, 0))
+        };
+        books.mark_dirty(index);
+        if E::change_block(self, books, index, draft, zero)? {
+            self.remove_blocks::<E>(books, index..index + 1);
         }
         Ok(())
     }
@@ -113,44 +85,47 @@ impl Content {
     /// `ENOSPC`, `EFBIG`, `ENOMEM`; the file's bytes and size have not changed then.
     pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
         let end = end_of(offset, len)?;
-        self.change(|state| {
-            self.fill_holes(state, offset, end)?;
+        in_mode!(self, E => self.change(|books| {
+            self.fill_holes::<E>(books, offset, end)?;
             if !keep_size && end > self.size() {
                 self.set_size(end);
             }
             Ok(())
-        })
+        }))
     }
 
-    fn fill_holes(&self, state: &mut State, offset: u64, end: u64) -> Result<()> {
+    fn fill_holes<E: Exclusion>(&self, books: &mut Books, offset: u64, end: u64) -> Result<()> {
         // One refusal for the whole range, before anything is touched.
-        let missing = self.missing_pages(state, offset, end);
-        if missing > self.pages_left(state) as u64 {
+        let missing = self.missing_pages(books, offset, end);
+        if missing > self.pages_left() as u64 {
             return Err(Errno::EFBIG);
         }
         let bytes = missing.checked_mul(PAGE_SIZE as u64).ok_or(Errno::ENOSPC)?;
         drop(self.space.charged(Kind::Raw, bytes, Purpose::Ordinary)?);
         // Room may still go to others meanwhile: then the pages added so far are given back.
         let mut added = ChargedVec::new(&self.space, Purpose::Ordinary);
-        let filled = self.add_pages(state, offset, end, &mut added);
+        let filled = self.add_pages::<E>(books, offset, end, &mut added);
         if filled.is_err() {
             for &(index, mask) in added.iter() {
-                if let Some(block) = state.map.slot_mut(index).and_then(Slot::raw_mut) {
+                let give_up = |block: &mut RawBlock| {
                     block.give_up(mask);
-                }
-                state.account(pages_of(mask), (0, 0));
-                state.discard_empty(index);
+                    Ok(((), 0))
+                };
+                let draft = Draft { whole: false, purpose: Purpose::Reserved };
+                // Where there is no memory even for this, the file keeps pages of zeros that it did not have.
+                let _ = E::change_block(self, books, index, draft, give_up);
+                self.discard_empty::<E>(books, index);
             }
         }
         filled
     }
 
     /// How many pages of `offset .. end` are holes.
-    fn missing_pages(&self, state: &State, offset: u64, end: u64) -> u64 {
+    fn missing_pages(&self, books: &Books, offset: u64, end: u64) -> u64 {
         let first = |index: u64| (offset.max(index * BLOCK) - index * BLOCK) as usize / PAGE_SIZE;
         let last = |index: u64| ((end - index * BLOCK).min(BLOCK) as usize).div_ceil(PAGE_SIZE);
         let mut missing = end.div_ceil(PAGE_SIZE as u64) - offset / PAGE_SIZE as u64;
-        state.map.for_each::<()>(offset / BLOCK..end.div_ceil(BLOCK), |index, _, block| {
+        self.map.for_each::<()>(offset / BLOCK..end.div_ceil(BLOCK), books, |index, _, block| {
             let (first, last) = (first(index), last(index));
             missing -= match block {
                 BlockRef::Raw(block) => (first..last).filter(|&page| block.page(page).is_some()).count(),
@@ -163,9 +138,9 @@ impl Content {
     }
 
     /// Fills the holes of the range; `added` says which, a bit for each page of a block, also when it fails.
-    fn add_pages(
+    fn add_pages<E: Exclusion>(
         &self,
-        state: &mut State,
+        books: &mut Books,
         offset: u64,
         end: u64,
         added: &mut ChargedVec<(u64, u16)>,
@@ -174,16 +149,14 @@ impl Content {
         while at < end {
             let (index, inner, n) = in_block(at, end - at);
             let pages = inner / PAGE_SIZE..(inner + n).div_ceil(PAGE_SIZE);
-            let missing = match state.map.get(index) {
+            let missing = match self.map.get(index, books) {
                 None => true,
                 Some(BlockRef::Raw(block)) => pages.clone().any(|page| block.page(page).is_none()),
                 Some(BlockRef::Packed(_)) => false,
             };
             if missing {
                 added.reserve_one()?;
-                let mut mask = 0;
-                let filled = self.add_pages_of(state, index, pages, &mut mask);
-                state.account((0, 0), pages_of(mask));
+                let (mask, filled) = self.add_pages_of::<E>(books, index, pages);
                 added.push((index, mask))?;
                 filled?;
             }
@@ -192,20 +165,27 @@ impl Content {
         Ok(())
     }
 
-    /// Makes the holes among one block's `pages` pages of zeros.
-    fn add_pages_of(
+    /// Makes the holes among one block's `pages` pages of zeros. The first result is a bit for each, also when it fails on
+    /// the way.
+    fn add_pages_of<E: Exclusion>(
         &self,
-        state: &mut State,
+        books: &mut Books,
         index: u64,
         pages: Range<usize>,
-        added: &mut u16,
-    ) -> Result<()> {
-        if state.map.slot_mut(index).and_then(Slot::raw_mut).is_none() {
-            self.make_raw(state, index, false, Purpose::Ordinary)?;
-        }
-        state.mark_dirty(index);
-        let block = state.map.slot_mut(index).and_then(Slot::raw_mut).expect("made raw and ours");
-        block.fill_zeroed(pages, added, Purpose::Ordinary)
+    ) -> (u16, Result<()>) {
+        let purpose = Purpose::Ordinary;
+        let draft = Draft { whole: false, purpose };
+        let fill = |block: &mut RawBlock| {
+            let mut mask = 0;
+            let filled = block.fill_zeroed(pages, &mut mask, purpose);
+            if mask == 0 { filled.map(|()| ((0, Ok(())), 0)) } else { Ok(((mask, filled), 0)) }
+        };
+        books.mark_dirty(index);
+        let changed = match self.make_way(books, index, purpose) {
+            Ok(()) => E::change_block(self, books, index, draft, fill),
+            Err(error) => Err(error),
+        };
+        changed.unwrap_or_else(|error| (0, Err(error)))
     }
 
     /// Makes the range read as zeros and gives its memory back. `fallocate(2)`, PUNCH_HOLE.
@@ -218,15 +198,15 @@ impl Content {
         if offset >= end {
             return Ok(());
         }
-        self.change(|state| self.punch(state, offset, end))
+        in_mode!(self, E => self.change(|books| self.punch::<E>(books, offset, end)))
     }
 
-    fn punch(&self, state: &mut State, offset: u64, end: u64) -> Result<()> {
+    fn punch<E: Exclusion>(&self, books: &mut Books, offset: u64, end: u64) -> Result<()> {
         // The edges can fail, the whole blocks between cannot.
         let (first, last) = (offset.div_ceil(BLOCK), end / BLOCK);
         if first > last {
-            return self.zero_in_block(
-                state,
+            return self.zero_in_block::<E>(
+                books,
                 last,
                 (offset % BLOCK) as usize,
                 (end - offset) as usize,
@@ -235,12 +215,12 @@ impl Content {
         }
         if !offset.is_multiple_of(BLOCK) {
             let inner = (offset % BLOCK) as usize;
-            self.zero_in_block(state, first - 1, inner, BLOCK_SIZE - inner, false)?;
+            self.zero_in_block::<E>(books, first - 1, inner, BLOCK_SIZE - inner, false)?;
         }
         if !end.is_multiple_of(BLOCK) {
-            self.zero_in_block(state, last, 0, (end % BLOCK) as usize, false)?;
+            self.zero_in_block::<E>(books, last, 0, (end % BLOCK) as usize, false)?;
         }
-        self.remove_blocks(state, first..last);
+        self.remove_blocks::<E>(books, first..last);
         Ok(())
     }
 
@@ -252,24 +232,32 @@ impl Content {
     /// As [`Content::allocate`], then as [`Content::punch_hole`].
     pub fn zero_range(&self, offset: u64, len: u64, keep_size: bool) -> Result<()> {
         let end = end_of(offset, len)?;
-        self.change(|state| {
-            self.fill_holes(state, offset, end)?;
-            let mut at = offset;
-            while at < end {
-                let (index, inner, n) = in_block(at, end - at);
-                match state.map.get(index) {
-                    Some(BlockRef::Packed(_)) if inner == 0 && n >= valid_in(index, self.size()) => {
-                        self.remove_blocks(state, index..index + 1);
-                    }
-                    _ => self.zero_in_block(state, index, inner, n, true)?,
+        in_mode!(self, E => self.change(|books| self.zero_pages::<E>(books, offset, end, keep_size)))
+    }
+
+    fn zero_pages<E: Exclusion>(
+        &self,
+        books: &mut Books,
+        offset: u64,
+        end: u64,
+        keep_size: bool,
+    ) -> Result<()> {
+        self.fill_holes::<E>(books, offset, end)?;
+        let mut at = offset;
+        while at < end {
+            let (index, inner, n) = in_block(at, end - at);
+            match self.map.get(index, books) {
+                Some(BlockRef::Packed(_)) if inner == 0 && n >= valid_in(index, self.size()) => {
+                    self.remove_blocks::<E>(books, index..index + 1);
                 }
-                at += n as u64;
+                _ => self.zero_in_block::<E>(books, index, inner, n, true)?,
             }
-            if !keep_size && end > self.size() {
-                self.set_size(end);
-            }
-            Ok(())
-        })
+            at += n as u64;
+        }
+        if !keep_size && end > self.size() {
+            self.set_size(end);
+        }
+        Ok(())
     }
 
     /// Removes the range and moves what follows it down. `fallocate(2)`, COLLAPSE_RANGE; offset and
@@ -282,17 +270,16 @@ impl Content {
         if !offset.is_multiple_of(BLOCK) || !len.is_multiple_of(BLOCK) {
             return Err(Errno::EINVAL);
         }
-        self.change(|state| {
+        in_mode!(self, E => self.change(|books| {
             let end = offset.checked_add(len).filter(|&end| end < self.size()).ok_or(Errno::EINVAL)?;
             let (first, next) = (offset / BLOCK, end / BLOCK);
-            self.rearrange(state, |index| match index {
+            let place = |index| match index {
                 index if index < first => Some(index),
                 index if index < next => None,
                 index => Some(index - (next - first)),
-            })?;
-            self.set_size(self.size() - len);
-            Ok(())
-        })
+            };
+            self.rearrange::<E>(books, self.size() - len, place)
+        }))
     }
 
     /// Opens a hole of `len` bytes at `offset` and moves what follows up. `fallocate(2)`, INSERT_RANGE;
@@ -305,31 +292,34 @@ impl Content {
         if !offset.is_multiple_of(BLOCK) || !len.is_multiple_of(BLOCK) {
             return Err(Errno::EINVAL);
         }
-        self.change(|state| {
+        in_mode!(self, E => self.change(|books| {
             let size = end_of(self.size(), len)?;
             if offset >= self.size() {
                 return Err(Errno::EINVAL);
             }
             let (first, by) = (offset / BLOCK, len / BLOCK);
             // What was allocated past the end does not move past the largest file.
-            self.remove_blocks(state, self.size().div_ceil(BLOCK)..u64::MAX / BLOCK);
-            self.rearrange(state, |index| Some(if index < first { index } else { index + by }))?;
-            self.set_size(size);
-            Ok(())
-        })
+            self.remove_blocks::<E>(books, self.size().div_ceil(BLOCK)..u64::MAX / BLOCK);
+            self.rearrange::<E>(books, size, |index| Some(if index < first { index } else { index + by }))
+        }))
     }
 
-    /// Replaces the map by one with every block at its new index, or gone.
-    fn rearrange(&self, state: &mut State, place: impl Fn(u64) -> Option<u64>) -> Result<()> {
-        let mut map = BlockMap::new();
+    /// Replaces the map by one with every block at its new index, or gone, and the size with it.
+    fn rearrange<E: Exclusion>(
+        &self,
+        books: &mut Books,
+        size: u64,
+        place: impl Fn(u64) -> Option<u64>,
+    ) -> Result<()> {
+        let (map, mut other) = (BlockMap::new(), Books::new());
         let mut amount = (0, 0);
-        let failed = state.map.for_each(0..u64::MAX / BLOCK, |index, slot, block| {
-            let (Some(index), Some(shared)) = (place(index), slot.share()) else {
+        let failed = self.map.for_each(0..u64::MAX / BLOCK, books, |index, slot, block| {
+            let (Some(index), Some(shared)) = (place(index), slot.share(books)) else {
                 return ControlFlow::Continue(());
             };
             let block = amounts(Some(block));
             amount = (amount.0 + block.0, amount.1 + block.1);
-            match map.insert(index, shared, &self.space, Purpose::Reserved) {
+            match map.insert(index, shared, &self.space, &mut other, Purpose::Reserved) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => ControlFlow::Break(error),
             }
@@ -337,10 +327,18 @@ impl Content {
         if let Some(error) = failed {
             return Err(error);
         }
-        state.map = map;
-        (state.stored, state.data) = amount;
-        if !state.dirty.is_empty() {
-            state.dirty = 0..u64::MAX / BLOCK;
+        let mut old = None;
+        E::rearrange(self, || {
+            old = Some(self.map.exchange(map, books));
+            self.set_size(size);
+        });
+        let before = self.reset_amounts(books, amount);
+        if let Some(old) = old {
+            // What is left in the file has its own reference.
+            E::let_go(self, Garbage::tree(old, before.saturating_sub(amount.0)));
+        }
+        if !books.dirty.is_empty() {
+            books.dirty = 0..u64::MAX / BLOCK;
         }
         Ok(())
     }
@@ -381,10 +379,9 @@ impl Content {
             && core::ptr::eq(&*self.space, &*to.space)
         {
             let shared = {
-                let state = self.state.read();
+                let books = &*self.books.read();
                 // Only a block that is full below the end: what is past the end of this file is none of its bytes.
-                (valid_in(index, self.size()) == BLOCK_SIZE)
-                    .then(|| state.map.slot(index).and_then(Slot::share))
+                (valid_in(index, self.size()) == BLOCK_SIZE).then(|| self.map.share(index, books))
             };
             if let Some(block) = shared {
                 to.adopt(to_offset, block)?;
@@ -400,25 +397,31 @@ impl Content {
     fn adopt(&self, offset: u64, block: Option<Block>) -> Result<()> {
         let end = end_of(offset, BLOCK)?;
         let index = offset / BLOCK;
-        self.change(|state| {
+        in_mode!(self, E => self.change(|books| {
             match block {
-                None => self.remove_blocks(state, index..index + 1),
-                Some(block) => {
-                    let before = amounts(state.map.get(index));
-                    let after = amounts(Some(block.as_ref()));
-                    if after.0.saturating_sub(before.0) > self.room_left(state) {
-                        return Err(Errno::EFBIG);
-                    }
-                    let placed = state.map.insert(index, block, &self.space, Purpose::Ordinary);
-                    placed.inspect_err(|_| state.discard_empty(index))?;
-                    state.account(before, after);
-                    state.mark_dirty(index);
-                }
+                None => self.remove_blocks::<E>(books, index..index + 1),
+                Some(block) => self.place::<E>(books, index, block)?,
             }
             if end > self.size() {
                 self.set_size(end);
             }
             Ok(())
-        })
+        }))
+    }
+
+    fn place<E: Exclusion>(&self, books: &mut Books, index: u64, block: Block) -> Result<()> {
+        let before = amounts(self.map.get(index, books)).0;
+        let after = amounts(Some(block.as_ref())).0;
+        if after.saturating_sub(before) > self.room_left() {
+            return Err(Errno::EFBIG);
+        }
+        if let Err(error) = self.map.make_way(index, &self.space, books, Purpose::Ordinary) {
+            self.discard_empty::<E>(books, index);
+            return Err(error);
+        }
+        let old = self.put(books, index, block);
+        E::let_go(self, Garbage::tree(old, before));
+        books.mark_dirty(index);
+        Ok(())
     }
 }

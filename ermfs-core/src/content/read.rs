@@ -1,12 +1,13 @@
-//! Reading: under the shared lock, block by block.
+//! Reading, block by block.
 
 use core::ops::ControlFlow;
 
 use ermfs_memory::{BLOCK_SIZE, PAGE_SIZE};
 
-use super::Content;
-use crate::content::block::BlockRef;
-use crate::content::{BLOCK, Sink, View, in_block};
+use super::block::BlockRef;
+use super::exclusion::Exclusion;
+use super::file::Books;
+use super::{BLOCK, Content, Sink, View, in_block, in_mode};
 use crate::errno::{Errno, Result};
 
 impl Content {
@@ -15,13 +16,19 @@ impl Content {
     ///
     /// # Errors
     /// `EIO` when the first block to read is corrupt; `ENOMEM`.
+    #[inline]
     pub fn read_at(&self, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
-        let state = self.state.read();
+        in_mode!(self, E => E::read_at(self, offset, sink))
+    }
+
+    /// As [`Content::read_at`], under the lock, shared: all of it is of one moment.
+    pub(super) fn read_locked(&self, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+        let books = &*self.books.read();
         let len = (sink.remaining() as u64).min(self.size().saturating_sub(offset));
         let mut done = 0;
         while done < len {
             let (index, inner, n) = in_block(offset + done, len - done);
-            let read = match state.map.get(index) {
+            let read = match self.map.get(index, books) {
                 Some(block) => block.read(inner, n, sink),
                 None => {
                     sink.put_zeros(n);
@@ -57,14 +64,14 @@ impl Content {
 
     /// The first offset from `offset` on that is data, or is not, below the size.
     fn seek(&self, offset: u64, data: bool) -> Result<Option<u64>> {
-        let state = self.state.read();
+        let books: &Books = &self.books.read();
         let size = self.size();
         if offset >= size {
             return Err(Errno::ENXIO);
         }
         let mut at = offset;
         if data {
-            let found = state.map.for_each(offset / BLOCK..size.div_ceil(BLOCK), |index, _, block| {
+            let found = self.map.for_each(offset / BLOCK..size.div_ceil(BLOCK), books, |index, _, block| {
                 let from = at.max(index * BLOCK);
                 match find(block, (from - index * BLOCK) as usize, true) {
                     Some(inner) => ControlFlow::Break(index * BLOCK + inner as u64),
@@ -75,7 +82,7 @@ impl Content {
         }
         while at < size {
             let (index, inner, _) = in_block(at, 1);
-            match state.map.get(index).map(|block| find(block, inner, false)) {
+            match self.map.get(index, books).map(|block| find(block, inner, false)) {
                 None => return Ok(Some(at)),
                 Some(Some(inner)) => {
                     return Ok(Some(index * BLOCK + inner as u64).filter(|&found| found < size));
@@ -95,13 +102,13 @@ impl Content {
         if max_pieces == 0 {
             return Err(Errno::EINVAL);
         }
-        let state = self.state.read();
+        let books: &Books = &self.books.read();
         let len = (len as u64).min(self.size().saturating_sub(offset));
         let mut view = View::new(&self.space, max_pieces);
         let mut done = 0;
         while done < len {
             let (index, inner, n) = in_block(offset + done, len - done);
-            let block = state.map.slot(index).and_then(|slot| slot.share());
+            let block = self.map.share(index, books);
             match view.push(block, inner, n) {
                 Ok(true) => done += n as u64,
                 Ok(false) => break,

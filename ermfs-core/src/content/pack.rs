@@ -10,10 +10,12 @@ use core::sync::atomic::Ordering;
 
 use ermfs_memory::{Counted, PAGE_SIZE, Piece};
 
-use super::{Content, amounts};
+use super::block::{Block, BlockRef, PackedBlock, RawBlock};
+use super::exclusion::Exclusion;
+use super::file::Books;
+use super::garbage::Garbage;
+use super::{BLOCK, Content, Scratch, in_mode, valid_in};
 use crate::codec;
-use crate::content::block::{Block, BlockRef, PackedBlock, RawBlock};
-use crate::content::{BLOCK, Scratch, valid_in};
 use crate::gate;
 use crate::space::Compress;
 
@@ -46,7 +48,7 @@ impl Content {
         }
         match self.space.policy().compress {
             Compress::Never => false,
-            Compress::Background => !self.state.read().dirty.is_empty(),
+            Compress::Background => !self.books.read().dirty.is_empty(),
             Compress::OnClose => {
                 self.pack();
                 false
@@ -64,7 +66,7 @@ impl Content {
             from = candidate.index + 1;
             // What cannot be packed for lack of memory stays raw, and dirty for the next time.
             if let Some(packed) = self.pack_block(&candidate, &mut scratch) {
-                self.put_packed(candidate, packed);
+                in_mode!(self, E => self.put_packed::<E>(candidate, packed));
             }
             gate::breathe();
         }
@@ -72,18 +74,19 @@ impl Content {
 
     /// The first changed raw block from `from` on. When there is none the file is clean.
     fn next_to_pack(&self, from: u64) -> Option<Candidate> {
-        let state = self.state.read();
-        let range = state.dirty.start.max(from)..state.dirty.end;
-        let found = state.map.for_each(range, |index, slot, block| {
+        let guard = self.books.read();
+        let books: &Books = &guard;
+        let range = books.dirty.start.max(from)..books.dirty.end;
+        let found = self.map.for_each(range, books, |index, slot, block| {
             let BlockRef::Raw(raw) = block else { return ControlFlow::Continue(()) };
-            let Some(Block::Raw(block)) = (!raw.is_settled()).then(|| slot.share()).flatten() else {
+            let Some(Block::Raw(block)) = (!raw.is_settled()).then(|| slot.share(books)).flatten() else {
                 return ControlFlow::Continue(());
             };
             ControlFlow::Break(Candidate { index, block, valid: valid_in(index, self.size()) })
         });
-        if found.is_none() && !state.dirty.is_empty() {
-            let to = state.dirty.end;
-            drop(state);
+        if found.is_none() && !books.dirty.is_empty() {
+            let to = books.dirty.end;
+            drop(guard);
             self.note_packed(to);
         }
         found
@@ -91,16 +94,16 @@ impl Content {
 
     /// Everything below `to` has been looked at.
     fn note_packed(&self, to: u64) {
-        let mut state = self.state.write();
+        let mut books = self.books.write();
         // A writer that came meanwhile has marked its own blocks, and a block that could not be packed
         // is found again from the start of the range.
-        if self.writers.load(Ordering::Acquire) == 0 && state.dirty.end <= to {
-            let range = state.dirty.clone();
-            let left = state.map.for_each(range, |index, _, block| match block {
+        if self.writers.load(Ordering::Acquire) == 0 && books.dirty.end <= to {
+            let range = books.dirty.clone();
+            let left = self.map.for_each(range, &books, |index, _, block| match block {
                 BlockRef::Raw(raw) if !raw.is_settled() => ControlFlow::Break(index),
                 _ => ControlFlow::Continue(()),
             });
-            state.dirty.start = left.unwrap_or(state.dirty.end);
+            books.dirty.start = left.unwrap_or(books.dirty.end);
         }
     }
 
@@ -130,28 +133,26 @@ impl Content {
     }
 
     /// Puts the result in, if the block is still the one that was packed.
-    fn put_packed(&self, candidate: Candidate, packed: Packed) {
+    fn put_packed<E: Exclusion>(&self, candidate: Candidate, packed: Packed) {
         let Candidate { index, block, .. } = candidate;
-        let mut state = self.state.write();
-        let Some(slot) = state.map.slot_mut(index).filter(|slot| slot.names(&block)) else { return };
-        let before = amounts(slot.block());
-        let after = match packed {
+        let mut books = self.books.write();
+        if !self.map.slot(index, &*books).is_some_and(|slot| slot.names(&block)) {
+            return;
+        }
+        let logical = self.logical(&books);
+        match packed {
             Packed::AsItIs => return block.settle(),
-            Packed::Hole => {
-                state.map.remove(index..index + 1);
-                (0, 0)
-            }
+            Packed::Hole => self.remove_blocks::<E>(&mut books, index..index + 1),
             Packed::Block(new) => {
                 self.space.counters.blocks_packed.fetch_add(1, Ordering::Relaxed);
-                let after = amounts(Some(new.as_ref()));
-                slot.set(Some(new));
-                after
+                let old = self.put(&mut books, index, new);
+                let bytes = (block.page_count() * PAGE_SIZE) as u64;
+                // The candidate's own reference first: what is let go of may be freed at once.
+                drop(block);
+                E::let_go(self, Garbage::tree(old, bytes));
             }
-        };
-        let logical = self.logical(&state);
-        state.account(before, after);
-        let change = self.logical(&state).wrapping_sub(logical);
-        self.space.counters.logical_bytes.fetch_add(change, Ordering::Relaxed);
+        }
+        self.book_logical(logical, &books);
     }
 }
 

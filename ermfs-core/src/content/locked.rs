@@ -1,0 +1,69 @@
+//! Locked mode: readers share the file's lock for the whole of a read, whoever changes the file holds it alone and
+//! overwrites in place what only the map holds.
+
+use super::block::{Holes, RawBlock, Writable};
+use super::exclusion::{Draft, Exclusion};
+use super::file::Books;
+use super::garbage::Garbage;
+use super::write::Part;
+use super::{BLOCK, Content, Sink, Source, in_block};
+use crate::errno::Result;
+
+/// See the module's page.
+pub(super) enum Locked {}
+
+impl Exclusion for Locked {
+    #[inline]
+    fn read_at(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+        content.read_locked(offset, sink)
+    }
+
+    #[inline]
+    fn write_unseen(_: &Content, _: &mut Books, _: &Part, _: Holes, _: &mut Source<'_>) -> Option<Writable> {
+        // Where nobody looks, everything can be changed in place: `change_block`.
+        None
+    }
+
+    #[inline]
+    fn change_block<R>(
+        content: &Content,
+        books: &mut Books,
+        index: u64,
+        draft: Draft,
+        change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+    ) -> Result<R> {
+        if let Some(mut block) = content.map.sole_raw(index, books) {
+            // SAFETY: the map has the only reference, and the books of a file in locked mode are borrowed exclusively
+            // under its lock, without which nobody looks.
+            let block = unsafe { block.as_mut() };
+            let pages = block.page_count();
+            let result = change(block);
+            content.account_pages(books, pages, block.page_count());
+            return result.map(|(done, _)| done);
+        }
+        let mut new = content.raw_copy(books, index, draft)?;
+        let block = new.get_mut().expect("a new block has one reference");
+        let (done, _) = change(block)?;
+        drop(content.put_raw(books, index, new));
+        Ok(done)
+    }
+
+    fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()> {
+        let (index, inner, rest) = in_block(size, BLOCK);
+        if inner > 0 {
+            content.zero_in_block::<Locked>(books, index, inner, rest, false)?;
+        }
+        content.remove_blocks::<Locked>(books, size.div_ceil(BLOCK)..u64::MAX / BLOCK);
+        content.set_size(size);
+        Ok(())
+    }
+
+    fn rearrange(_: &Content, change: impl FnOnce()) {
+        change();
+    }
+
+    #[inline]
+    fn let_go(_: &Content, garbage: Garbage) {
+        drop(garbage);
+    }
+}

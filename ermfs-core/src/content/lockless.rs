@@ -1,0 +1,192 @@
+//! Lockless mode: readers pin the epoch and take no lock; whoever changes the file holds its lock alone and never
+//! changes what a reader may be looking at.
+//!
+//! Protocols (docs/INVARIANTS.md): a slot is replaced by a block that is whole, in one step, and what it named before goes
+//! through the collector (B1); bytes are written in place only past a block's fill mark, which then moves over them (B3);
+//! a cut moves the size, then the number of cuts, then the slots (B5, `cuts`).
+//!
+//! A reader stands still only in a block's inflating, without a pin and holding a reference, or while a rearrangement
+//! (COLLAPSE_RANGE, INSERT_RANGE) is under way, for which it takes the lock.
+
+use ermfs_memory::{Counted, Purpose};
+
+use super::block::{Block, BlockRef, Holes, RawBlock, Writable};
+use super::exclusion::{Draft, Exclusion};
+use super::file::{Books, amounts};
+use super::garbage::Garbage;
+use super::range::reaches_past;
+use super::slot::Pinned;
+use super::write::Part;
+use super::{BLOCK, Content, Sink, Source, in_block, valid_in};
+use crate::epoch;
+use crate::errno::Result;
+
+/// See the module's page.
+pub(super) enum Lockless {}
+
+impl Exclusion for Lockless {
+    #[inline]
+    fn read_at(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+        let start = sink.place();
+        loop {
+            let Some(cuts) = content.cuts.look() else { return content.read_locked(offset, sink) };
+            let result = read(content, offset, sink);
+            if content.cuts.is_still(cuts) {
+                return result;
+            }
+            sink.go_back(&start);
+        }
+    }
+
+    fn write_unseen(
+        content: &Content,
+        books: &mut Books,
+        part: &Part,
+        holes: Holes,
+        source: &mut Source<'_>,
+    ) -> Option<Writable> {
+        let block = content.map.sole_raw(part.index, books)?;
+        // SAFETY: the map has the only reference, and keeps it while the books are borrowed.
+        let block = unsafe { block.as_ref() };
+        let pages = block.page_count();
+        // SAFETY: the books are borrowed exclusively, so the lock is held alone; the map has the only reference.
+        let ready = unsafe { block.extend(part.range(), holes, Purpose::Ordinary, source) }?;
+        content.account_pages(books, pages, block.page_count());
+        Some(ready)
+    }
+
+    fn change_block<R>(
+        content: &Content,
+        books: &mut Books,
+        index: u64,
+        draft: Draft,
+        change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+    ) -> Result<R> {
+        replace_block(content, books, index, draft, change, || ())
+    }
+
+    fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()> {
+        let announce = || {
+            content.set_size(size);
+            content.cuts.note_cut();
+        };
+        let (index, inner, rest) = in_block(size, BLOCK);
+        let has_more = |block: BlockRef<'_>| match block {
+            BlockRef::Raw(raw) => raw.mark() > inner || reaches_past(block, inner),
+            BlockRef::Packed(packed) => packed.raw_len() > inner,
+        };
+        if inner > 0 && content.map.get(index, books).is_some_and(has_more) {
+            let draft = Draft { whole: false, purpose: Purpose::Reserved };
+            let zero = |block: &mut RawBlock| Ok((block.zero(inner, rest, false)?, 0));
+            replace_block(content, books, index, draft, zero, announce)?;
+            books.mark_dirty(index);
+            content.discard_empty::<Lockless>(books, index);
+        } else {
+            announce();
+        }
+        content.remove_blocks::<Lockless>(books, size.div_ceil(BLOCK)..u64::MAX / BLOCK);
+        Ok(())
+    }
+
+    fn rearrange(content: &Content, change: impl FnOnce()) {
+        content.cuts.around(change);
+    }
+
+    #[inline]
+    fn let_go(content: &Content, garbage: Garbage) {
+        garbage.retire(&content.space);
+    }
+}
+
+/// As [`Content::read_locked`], block by block under a pin for each.
+fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+    let len = (sink.remaining() as u64).min(content.size().saturating_sub(offset));
+    let mut done = 0;
+    while done < len {
+        let (index, inner, n) = in_block(offset + done, len - done);
+        match read_block(content, index, inner, n, sink) {
+            Ok(()) => done += n as u64,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done as usize)
+}
+
+/// Reads a part of one block as it is at one moment.
+#[inline]
+fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut Sink<'_>) -> Result<()> {
+    loop {
+        let guard = epoch::pin();
+        // SAFETY: the file's filesystem is in lockless mode.
+        let pinned = unsafe { Pinned::new(&guard) };
+        match content.map.get(index, &pinned) {
+            None => sink.put_zeros(n),
+            Some(BlockRef::Raw(block)) => block.read_granted(from, n, sink),
+            Some(BlockRef::Packed(block)) if block.read_kept(from, n, sink) => {}
+            Some(BlockRef::Packed(_)) => {
+                // Inflating takes long and may need memory: held by a reference, not by the pin. Another load of the slot
+                // may find that the block was replaced; then that is read.
+                let Some(Block::Packed(block)) = content.map.share(index, &pinned) else { continue };
+                drop(guard);
+                return BlockRef::Packed(&block).read(from, n, sink);
+            }
+        }
+        return Ok(());
+    }
+}
+
+/// See [`Exclusion::change_block`]; `announce` runs when nothing can fail any more and nobody can see the change yet.
+fn replace_block<R>(
+    content: &Content,
+    books: &mut Books,
+    index: u64,
+    draft: Draft,
+    change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+    announce: impl FnOnce(),
+) -> Result<R> {
+    let sole = content.map.sole_raw(index, books);
+    let mut new = match sole {
+        // SAFETY: the map keeps the block while the books are borrowed, and it stays what it is until it is replaced below;
+        // if that does not come to pass, the successor forgets its pages.
+        Some(old) => unsafe { successor_of(content, index, old.as_ref(), draft)? },
+        None => content.raw_copy(books, index, draft)?,
+    };
+    let block = new.get_mut().expect("a new block has one reference");
+    let mark = block.mark();
+    let (done, end) = change(block)?;
+    announce();
+    // Past the size there are only zeros, whatever the mark was, and the writer's own bytes.
+    block.set_mark(mark.min(valid_in(index, content.size())).max(end));
+    let passed_on = block.pass_on();
+    let bytes = amounts(content.map.get(index, books)).0;
+    let old = content.put_raw(books, index, new);
+    let garbage = match sole {
+        Some(_) => Garbage::replaced(old, passed_on),
+        None => Garbage::tree(old, bytes),
+    };
+    Lockless::let_go(content, garbage);
+    Ok(done)
+}
+
+/// A block to replace `old` by.
+///
+/// # Safety
+/// As for [`RawBlock::successor`].
+unsafe fn successor_of(
+    content: &Content,
+    index: u64,
+    old: &RawBlock,
+    draft: Draft,
+) -> Result<Counted<RawBlock>> {
+    let valid = valid_in(index, content.size());
+    if draft.whole && !reaches_past(BlockRef::Raw(old), valid) {
+        // Pages that follow each other, made before the old ones go; if there is no room for all, those are replaced one by
+        // one, as far as it goes.
+        if let Ok(fresh) = content.room_for(valid, draft.purpose) {
+            return Ok(fresh);
+        }
+    }
+    // SAFETY: by this function's contract.
+    unsafe { old.successor(draft.purpose) }
+}
