@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use ermfs_memory::{Counted, Usage};
 use parking_lot::RwLock;
 
+use crate::content::garbage;
 use crate::credentials::{self, Credentials};
 use crate::epoch;
 use crate::errno::{Errno, Result};
@@ -323,6 +324,7 @@ impl Fs {
     /// What is charged, after what nobody looks at any more was freed.
     fn usage(&self) -> Usage {
         if !epoch::is_pinned() {
+            garbage::push();
             epoch::flush();
         }
         self.space().budget().usage()

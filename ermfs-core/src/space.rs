@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ermfs_memory::{AllocError, Budget, Kind, Purpose};
 
 use crate::content::cache::Cache;
+use crate::content::garbage;
 use crate::content::sealed::SealedExports;
 use crate::epoch;
 use crate::errno::{Errno, Result};
@@ -160,7 +161,10 @@ impl Space {
         let _pressing = self.cache.press();
         // In the order of what costs least to make again.
         let steps: [&dyn Fn(); 4] = [
-            &epoch::flush,
+            &|| {
+                garbage::push();
+                epoch::flush();
+            },
             &|| {
                 self.cache.shrink(bytes);
                 epoch::flush();

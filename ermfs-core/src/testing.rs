@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ermfs_memory::Usage;
 
+use crate::content::garbage;
 use crate::epoch;
 use crate::space::Space;
 
@@ -27,6 +28,7 @@ pub(crate) fn alone(module: &str, name: &str, test: impl FnOnce()) {
 
 /// Waits until what this thread has retired is freed.
 pub(crate) fn settle() {
+    garbage::push();
     let done = Arc::new(AtomicBool::new(false));
     let sentinel = Arc::clone(&done);
     epoch::pin().defer(move || sentinel.store(true, SeqCst));

@@ -70,6 +70,20 @@ impl Page {
         Ok(core::array::from_fn(|i| Page::first_reference(first + i as u32)))
     }
 
+    /// Gives up this reference without letting go of it: [`Page::from_raw`] takes it back. Different for pages that are
+    /// there at the same time.
+    pub fn into_raw(self) -> NonZeroU32 {
+        ManuallyDrop::new(self).0
+    }
+
+    /// Takes back the reference that a call of [`Page::into_raw`] left behind.
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw`, and each such reference may be taken back once.
+    pub unsafe fn from_raw(raw: NonZeroU32) -> Page {
+        Page(raw)
+    }
+
     /// The page's 4096 bytes, at a multiple of 4096. Valid while somebody holds a reference of the page.
     pub fn as_ptr(&self) -> *mut u8 {
         // SAFETY: a page's number is below the number of reserved pages, so this stays inside the reservation.

@@ -10,8 +10,8 @@
 //! | X1 | store size, then add 2 (Release) | load the number (Acquire), then the size: who sees the number moved sees the size |
 //! | X2 | add 2, then replace slots (Release) | load slots (Acquire), then the number: who sees a slot replaced sees the number moved |
 //!
-//! Whoever moves blocks to other places makes the number odd before and even after: what is between is no state of the file,
-//! and a reader that meets it takes the lock instead.
+//! Whoever moves blocks to other places, or changes bytes and the end of the file together, makes the number odd before and
+//! even after: what is between is no state of the file, and a reader that meets it takes the lock instead.
 
 use crate::sync::atomic::{
     AtomicU32,
@@ -49,10 +49,11 @@ impl Cuts {
     }
 
     /// Runs `change` while readers wait.
-    pub(super) fn around(&self, change: impl FnOnce()) {
+    pub(super) fn around<R>(&self, change: impl FnOnce() -> R) -> R {
         // Relaxed: all that `change` stores is stored with Release.
         self.0.fetch_add(1, Relaxed);
-        change();
+        let result = change();
         self.0.fetch_add(1, Release);
+        result
     }
 }

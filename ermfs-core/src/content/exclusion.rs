@@ -43,8 +43,9 @@ pub(super) trait Exclusion {
     /// `EIO`, `ENOSPC`, `ENOMEM`: nothing has changed.
     fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()>;
 
-    /// Runs `change`, which moves blocks to other places and may move the size.
-    fn rearrange(content: &Content, change: impl FnOnce());
+    /// Runs `change`, of whose steps readers see all or nothing: for what changes bytes below the end and the end with them,
+    /// or moves blocks to other places.
+    fn at_once<R>(content: &Content, change: impl FnOnce() -> R) -> R;
 
     /// Frees what was taken out of the file when nobody can be looking at it any more.
     fn let_go(content: &Content, garbage: Garbage);

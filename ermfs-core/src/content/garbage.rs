@@ -4,14 +4,15 @@
 //! through the collector, counted by bytes in its filesystem until then, and pushed towards being freed whenever a
 //! thread has retired a stated number of bytes. Owns what it names.
 
-use core::cell::Cell;
-use core::ptr::NonNull;
+use core::cell::{Cell, RefCell};
+use std::sync::Arc;
 
-use ermfs_memory::{Counted, PAGE_SIZE};
+use ermfs_memory::{Counted, Kind, PAGE_SIZE, Page, try_box};
 
 use super::block::RawBlock;
 use super::slot::Slot;
 use crate::epoch;
+use crate::gate;
 use crate::space::Space;
 
 /// How many bytes a thread retires before it hands them to all threads to be freed: what one that does nothing any more
@@ -20,6 +21,7 @@ const PUSHED_AT: u64 = 64 << 10;
 
 thread_local! {
     static UNPUSHED: Cell<u64> = const { Cell::new(0) };
+    static MINE: Mine = const { Mine(RefCell::new(Pages::none())) };
 }
 
 /// See the module's page.
@@ -66,7 +68,7 @@ impl Garbage {
     }
 
     /// Drops it after every pin that there is now. `space` is the space of its file.
-    pub(super) fn retire(self, space: &Space) {
+    pub(super) fn retire(self, space: &Arc<Space>) {
         if let Garbage::Tree { slot, .. } = &self
             && slot.is_empty()
         {
@@ -74,10 +76,10 @@ impl Garbage {
         }
         let bytes = self.bytes();
         space.note_retired(bytes);
-        let retired = Retired { garbage: self, space: NonNull::from(space) };
+        let retired = Retired { garbage: self, space: Arc::clone(space) };
         let guard = epoch::pin();
-        // SAFETY: what is dropped owns all it needs and may be dropped by any thread (see `Retired`).
-        unsafe { guard.defer_unchecked(move || drop(retired)) };
+        // Dropping it needs nothing of this thread.
+        guard.defer(move || drop(retired));
         let unpushed = UNPUSHED.get() + bytes;
         UNPUSHED.set(if unpushed < PUSHED_AT { unpushed } else { 0 });
         if unpushed >= PUSHED_AT {
@@ -104,19 +106,117 @@ impl Drop for Garbage {
     }
 }
 
-/// Garbage on its way through the collector.
+/// Garbage on its way through the collector. Holds the space itself: the file it came from may be gone by then.
 struct Retired {
     garbage: Garbage,
-    /// Every block and node holds a reference of its space, so this is there until they are dropped.
-    space: NonNull<Space>,
+    space: Arc<Space>,
 }
-
-// SAFETY: blocks and nodes are `Send`, and a space may be used by any thread.
-unsafe impl Send for Retired {}
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        // SAFETY: the garbage is dropped after this (it is a field), and holds the space until then.
-        unsafe { self.space.as_ref() }.note_freed(self.garbage.bytes());
+        self.space.note_freed(self.garbage.bytes());
+    }
+}
+
+/// As many pages as a thread keeps to itself.
+const PAGES_AT: usize = PUSHED_AT as usize / PAGE_SIZE;
+
+/// Pages of raw blocks that were replaced one by one: retired together, because each by itself would cost as much as the
+/// write that replaced it. Dropping them frees them.
+struct Pages {
+    /// What the pages are charged to; `None` while there are none.
+    space: Option<Arc<Space>>,
+    pages: [Option<Page>; PAGES_AT],
+    len: usize,
+}
+
+impl Pages {
+    const fn none() -> Pages {
+        Pages { space: None, pages: [const { None }; PAGES_AT], len: 0 }
+    }
+
+    /// Adds a page. The result has to be retired now.
+    fn add(&mut self, space: &Arc<Space>, page: Page) -> Option<Pages> {
+        let others = self.space.as_ref().is_some_and(|mine| !Arc::ptr_eq(mine, space));
+        let retired = (others || self.len == PAGES_AT).then(|| self.take());
+        self.space.get_or_insert_with(|| Arc::clone(space));
+        self.pages[self.len] = Some(page);
+        self.len += 1;
+        retired
+    }
+
+    fn take(&mut self) -> Pages {
+        core::mem::replace(self, Pages::none())
+    }
+
+    /// Drops them after every pin that there is now.
+    fn retire(self) {
+        let Some(space) = &self.space else { return };
+        space.note_retired((self.len * PAGE_SIZE) as u64);
+        let guard = epoch::pin();
+        match try_box(self) {
+            Ok(pages) => guard.defer(move || drop(pages)),
+            // Without memory for all of them, one at a time, which takes none.
+            Err((_, mut pages)) => {
+                while let Some((space, page)) = pages.pop() {
+                    guard.defer(move || free(&space, [page]));
+                }
+            }
+        }
+        guard.flush();
+    }
+
+    fn pop(&mut self) -> Option<(Arc<Space>, Page)> {
+        self.len = self.len.checked_sub(1)?;
+        Some((self.space.clone()?, self.pages[self.len].take()?))
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(space) = self.space.take() {
+            free(&space, self.pages.iter_mut().filter_map(Option::take));
+        }
+    }
+}
+
+/// Frees pages that were noted as retired.
+fn free(space: &Space, pages: impl IntoIterator<Item = Page>) {
+    let mut bytes = 0;
+    let freed = Page::release_all(pages.into_iter().inspect(|_| bytes += PAGE_SIZE as u64));
+    space.release(Kind::Raw, (freed * PAGE_SIZE) as u64);
+    space.note_freed(bytes);
+}
+
+/// A thread's own pages, which it retires when it ends.
+struct Mine(RefCell<Pages>);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        let _inside = gate::enter();
+        self.0.get_mut().take().retire();
+    }
+}
+
+/// Retires a page that a cell named, which its block's map holds alone.
+pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
+    let mut page = Some(page);
+    let full = MINE.try_with(|mine| page.take().and_then(|page| mine.0.borrow_mut().add(space, page)));
+    if let Ok(Some(full)) = full {
+        full.retire();
+    }
+    // A thread that is too far in its end keeps none.
+    if let Some(page) = page {
+        let mut one = Pages::none();
+        one.add(space, page);
+        one.retire();
+    }
+}
+
+/// Retires what this thread keeps to itself.
+pub(crate) fn push() {
+    let mine = MINE.try_with(|mine| mine.0.borrow_mut().take());
+    if let Ok(mine) = mine {
+        mine.retire();
     }
 }

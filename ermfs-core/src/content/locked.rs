@@ -58,8 +58,9 @@ impl Exclusion for Locked {
         Ok(())
     }
 
-    fn rearrange(_: &Content, change: impl FnOnce()) {
-        change();
+    #[inline]
+    fn at_once<R>(_: &Content, change: impl FnOnce() -> R) -> R {
+        change()
     }
 
     #[inline]

@@ -1,19 +1,20 @@
 //! Lockless mode: readers pin the epoch and take no lock; whoever changes the file holds its lock alone and never
 //! changes what a reader may be looking at.
 //!
-//! Protocols (docs/INVARIANTS.md): a slot is replaced by a block that is whole, in one step, and what it named before goes
-//! through the collector (B1); bytes are written in place only past a block's fill mark, which then moves over them (B3);
-//! a cut moves the size, then the number of cuts, then the slots (B5, `cuts`).
+//! Protocols (docs/INVARIANTS.md): a slot is replaced by a block that is whole, in one step, or a cell of a block by a page
+//! that is, and what it named before goes through the collector (B1); bytes are written in place only past a block's
+//! fill mark, which then moves over them (B3); a cut moves the size, then the number of cuts, then the slots (B5, `cuts`).
 //!
-//! A reader stands still only in a block's inflating, without a pin and holding a reference, or while a rearrangement
-//! (COLLAPSE_RANGE, INSERT_RANGE) is under way, for which it takes the lock.
+//! A reader stands still only in a block's inflating, without a pin and holding a reference, or while a change that must be
+//! seen at once with the size is under way (a write across the end of the file, COLLAPSE_RANGE, INSERT_RANGE, a shared
+//! block): then it takes the lock.
 
 use ermfs_memory::{Counted, Purpose};
 
 use super::block::{Block, BlockRef, Holes, RawBlock, Writable};
 use super::exclusion::{Draft, Exclusion};
 use super::file::{Books, amounts};
-use super::garbage::Garbage;
+use super::garbage::{self, Garbage};
 use super::range::reaches_past;
 use super::slot::Pinned;
 use super::write::Part;
@@ -50,9 +51,23 @@ impl Exclusion for Lockless {
         let block = unsafe { block.as_ref() };
         let pages = block.page_count();
         // SAFETY: the books are borrowed exclusively, so the lock is held alone; the map has the only reference.
-        let ready = unsafe { block.extend(part.range(), holes, Purpose::Ordinary, source) }?;
-        content.account_pages(books, pages, block.page_count());
-        Some(ready)
+        if let Some(ready) = unsafe { block.extend(part.range(), holes, Purpose::Ordinary, source) } {
+            content.account_pages(books, pages, block.page_count());
+            return Some(ready);
+        }
+        if part.range().end > valid_in(part.index, content.size()) {
+            return None;
+        }
+        // SAFETY: as above.
+        let replaced = unsafe { block.replace_page(part.range(), Purpose::Reserved, source) }?;
+        let (len, error) = match replaced {
+            Ok(old) => {
+                garbage::retire_page(&content.space, old);
+                (part.range().len(), None)
+            }
+            Err(error) => (0, Some(error)),
+        };
+        Some(Writable { len, added: 0, error })
     }
 
     fn change_block<R>(
@@ -88,8 +103,8 @@ impl Exclusion for Lockless {
         Ok(())
     }
 
-    fn rearrange(content: &Content, change: impl FnOnce()) {
-        content.cuts.around(change);
+    fn at_once<R>(content: &Content, change: impl FnOnce() -> R) -> R {
+        content.cuts.around(change)
     }
 
     #[inline]
@@ -100,12 +115,22 @@ impl Exclusion for Lockless {
 
 /// As [`Content::read_locked`], block by block under a pin for each.
 fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
-    let len = (sink.remaining() as u64).min(content.size().saturating_sub(offset));
+    let (len, mut size) = (sink.remaining() as u64, content.size());
     let mut done = 0;
-    while done < len {
+    while done < len && offset + done < size {
         let (index, inner, n) = in_block(offset + done, len - done);
-        match read_block(content, index, inner, n, sink) {
-            Ok(()) => done += n as u64,
+        let read = match offset + done + n as u64 {
+            end if end <= size => read_block(content, index, inner, n, sink).map(|()| (n, size)),
+            _ => read_tail(content, index, inner, n, sink),
+        };
+        match read {
+            Ok((read, size_then)) => {
+                done += read as u64;
+                if read < n {
+                    break;
+                }
+                size = size_then;
+            }
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
         }
@@ -122,7 +147,7 @@ fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut S
         let pinned = unsafe { Pinned::new(&guard) };
         match content.map.get(index, &pinned) {
             None => sink.put_zeros(n),
-            Some(BlockRef::Raw(block)) => block.read_granted(from, n, sink),
+            Some(BlockRef::Raw(block)) => block.read_pinned(from, n, sink),
             Some(BlockRef::Packed(block)) if block.read_kept(from, n, sink) => {}
             Some(BlockRef::Packed(_)) => {
                 // Inflating takes long and may need memory: held by a reference, not by the pin. Another load of the slot
@@ -133,6 +158,54 @@ fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut S
             }
         }
         return Ok(());
+    }
+}
+
+/// Reads a part of the block that the file ends in, as far as the file goes: the bytes, and the size, of one moment.
+///
+/// The size may move at once after it was loaded, and what is found in the block then may not go with it. So the block is
+/// looked at before and after; what a slot or a cell named does not come back while there is a pin, so if both
+/// looks find the same, that was there when the size was loaded.
+fn read_tail(
+    content: &Content,
+    index: u64,
+    from: usize,
+    n: usize,
+    sink: &mut Sink<'_>,
+) -> Result<(usize, u64)> {
+    loop {
+        let guard = epoch::pin();
+        // SAFETY: the file's filesystem is in lockless mode.
+        let pinned = unsafe { Pinned::new(&guard) };
+        let before = content.map.get(index, &pinned);
+        let cells = match before {
+            Some(BlockRef::Raw(block)) => Some(block.cells(from, n)),
+            _ => None,
+        };
+        let size = content.size();
+        let n_within = n.min(valid_in(index, size).saturating_sub(from));
+        match (before, content.map.get(index, &pinned), &cells) {
+            (None, None, _) => sink.put_zeros(n_within),
+            (Some(BlockRef::Raw(block)), Some(BlockRef::Raw(after)), Some(cells))
+                if core::ptr::eq(block, after) && block.has_still(cells, from, n) =>
+            {
+                block.read_cells(cells, from, n_within, sink);
+            }
+            (Some(BlockRef::Packed(block)), Some(BlockRef::Packed(after)), _)
+                if core::ptr::eq(block, after) =>
+            {
+                if !block.read_kept(from, n_within, sink) {
+                    let Some(Block::Packed(shared)) = content.map.share(index, &pinned) else { continue };
+                    if !core::ptr::eq(&*shared, block) {
+                        continue;
+                    }
+                    drop(guard);
+                    BlockRef::Packed(&shared).read(from, n_within, sink)?;
+                }
+            }
+            _ => continue,
+        }
+        return Ok((n_within, size));
     }
 }
 

@@ -16,7 +16,7 @@ mod charged;
 mod cuts;
 mod exclusion;
 mod file;
-mod garbage;
+pub(crate) mod garbage;
 mod io;
 mod locked;
 mod lockless;

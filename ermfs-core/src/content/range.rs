@@ -327,16 +327,14 @@ impl Content {
         if let Some(error) = failed {
             return Err(error);
         }
-        let mut old = None;
-        E::rearrange(self, || {
-            old = Some(self.map.exchange(map, books));
+        let old = E::at_once(self, || {
+            let old = self.map.exchange(map, books);
             self.set_size(size);
+            old
         });
         let before = self.reset_amounts(books, amount);
-        if let Some(old) = old {
-            // What is left in the file has its own reference.
-            E::let_go(self, Garbage::tree(old, before.saturating_sub(amount.0)));
-        }
+        // What is left in the file has its own reference.
+        E::let_go(self, Garbage::tree(old, before.saturating_sub(amount.0)));
         if !books.dirty.is_empty() {
             books.dirty = 0..u64::MAX / BLOCK;
         }
@@ -398,14 +396,17 @@ impl Content {
         let end = end_of(offset, BLOCK)?;
         let index = offset / BLOCK;
         in_mode!(self, E => self.change(|books| {
-            match block {
-                None => self.remove_blocks::<E>(books, index..index + 1),
-                Some(block) => self.place::<E>(books, index, block)?,
-            }
-            if end > self.size() {
-                self.set_size(end);
-            }
-            Ok(())
+            // A shared block may come back to a place that it was at before, which a reader would not notice.
+            E::at_once(self, || {
+                match block {
+                    None => self.remove_blocks::<E>(books, index..index + 1),
+                    Some(block) => self.place::<E>(books, index, block)?,
+                }
+                if end > self.size() {
+                    self.set_size(end);
+                }
+                Ok(())
+            })
         }))
     }
 

@@ -5,7 +5,8 @@
 //! sees the bytes of the moment it was taken. Every byte it takes was charged to its filesystem before and is released when
 //! it is freed. Never: a lock.
 
-use core::cell::UnsafeCell;
+use core::mem::ManuallyDrop;
+use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -43,26 +44,52 @@ impl Holes {
     }
 }
 
-/// One page of a raw block, or a hole.
-#[repr(transparent)]
-struct PageCell(UnsafeCell<Option<Page>>);
+/// One page of a raw block, or a hole: what `Page::into_raw` gave, or 0.
+struct PageCell(AtomicU32);
 
-// SAFETY: a cell is changed through `&mut`, or by `make_ready`, whose caller is the only one who may look at it (B1, B3).
-unsafe impl Sync for PageCell {}
+/// A page as a cell names it: the reference is the cell's. Good for as long as what keeps the block is held, and the cell is
+/// not changed or what it named is retired.
+type CellPage = ManuallyDrop<Page>;
 
 impl PageCell {
-    const fn new(page: Option<Page>) -> PageCell {
-        PageCell(UnsafeCell::new(page))
+    fn new(page: Option<Page>) -> PageCell {
+        PageCell(AtomicU32::new(page.map_or(0, |page| page.into_raw().get())))
     }
 
-    fn get(&self) -> Option<&Page> {
-        // SAFETY: nobody changes a cell that others may look at (above).
-        unsafe { &*self.0.get() }.as_ref()
+    /// What stands for the page, or 0.
+    #[inline]
+    fn word(&self) -> u32 {
+        // Acquire pairs with the Release of `swap`: the page's bytes are there.
+        self.0.load(Ordering::Acquire)
     }
 
-    fn get_mut(&mut self) -> &mut Option<Page> {
-        self.0.get_mut()
+    #[inline]
+    fn page_of(word: u32) -> Option<CellPage> {
+        // SAFETY: a cell's word came from `into_raw`; the page is not dropped here.
+        NonZeroU32::new(word).map(|raw| ManuallyDrop::new(unsafe { Page::from_raw(raw) }))
     }
+
+    #[inline]
+    fn get(&self) -> Option<CellPage> {
+        PageCell::page_of(self.word())
+    }
+
+    /// Names `page` from now on; the result is what it named. Only who may change the block calls it.
+    #[inline]
+    fn swap(&self, page: Option<Page>) -> Option<Page> {
+        let word = page.map_or(0, |page| page.into_raw().get());
+        // Not one step: nobody else changes the cell. Release: whoever sees the page sees its bytes.
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(word, Ordering::Release);
+        // SAFETY: the cell's reference is taken back once, for the cell names something else now.
+        NonZeroU32::new(before).map(|raw| unsafe { Page::from_raw(raw) })
+    }
+}
+
+/// The cells of a part of a block, as they were at one moment.
+pub(super) struct Cells {
+    words: [u32; PAGES_PER_BLOCK],
+    first: usize,
 }
 
 /// A block of 4 KiB pages, some of which may be holes.
@@ -106,7 +133,7 @@ impl RawBlock {
 
     /// Another block over the same pages, which are shared until one side writes.
     pub(crate) fn share_pages(&self, purpose: Purpose) -> Result<Counted<RawBlock>> {
-        let pages = || core::array::from_fn(|i| self.page(i).map(Page::share));
+        let pages = || core::array::from_fn(|i| self.page(i).map(|page| page.share()));
         RawBlock::with_pages(&self.space, pages, 0, self.mark(), purpose)
     }
 
@@ -118,9 +145,8 @@ impl RawBlock {
     pub(super) unsafe fn successor(&self, purpose: Purpose) -> Result<Counted<RawBlock>> {
         let present = (0..PAGES_PER_BLOCK).filter(|&i| self.page(i).is_some());
         let borrowed = present.fold(0, |mask, i| mask | 1 << i);
-        // SAFETY: the copies are not dropped: a borrowed page is forgotten, or becomes the successor's own when this block
-        // forgets it.
-        let pages = || core::array::from_fn(|i| unsafe { ptr::read(self.pages[i].0.get()) });
+        // A borrowed page is forgotten, or becomes the successor's own when this block forgets it.
+        let pages = || core::array::from_fn(|i| self.page(i).map(ManuallyDrop::into_inner));
         RawBlock::with_pages(&self.space, pages, borrowed, self.mark(), purpose)
     }
 
@@ -164,14 +190,15 @@ impl RawBlock {
     }
 
     fn is_ours(&self, index: usize) -> bool {
-        self.borrowed & 1 << index == 0 && self.page(index).is_some_and(Page::is_unique)
+        self.borrowed & 1 << index == 0 && self.page(index).is_some_and(|page| page.is_unique())
     }
 
     pub(crate) fn page_count(&self) -> usize {
-        self.pages.iter().filter(|page| page.get().is_some()).count()
+        self.pages.iter().filter(|cell| cell.word() != 0).count()
     }
 
-    pub(crate) fn page(&self, index: usize) -> Option<&Page> {
+    #[inline]
+    pub(crate) fn page(&self, index: usize) -> Option<CellPage> {
         self.pages[index].get()
     }
 
@@ -185,55 +212,66 @@ impl RawBlock {
 
     /// Calls `each(address or None for a hole, length)` for runs of memory that make up `from .. from + n`.
     #[inline]
-    pub(crate) fn for_each_run(&self, from: usize, n: usize, mut each: impl FnMut(Option<*mut u8>, usize)) {
-        let end = from + n;
-        let mut at = from;
-        while at < end {
-            let index = at / PAGE_SIZE;
-            let mut run_end = (index + 1) * PAGE_SIZE;
-            let mut last = self.page(index);
-            while run_end < end {
-                let next = self.page(run_end / PAGE_SIZE);
-                let joins = match (last, next) {
-                    (Some(last), Some(next)) => last.is_followed_by(next),
-                    (None, None) => true,
-                    _ => false,
-                };
-                if !joins {
-                    break;
-                }
-                (last, run_end) = (next, run_end + PAGE_SIZE);
-            }
-            let run_end = run_end.min(end);
-            let address = self.page(index).map(|page| page.as_ptr().wrapping_add(at % PAGE_SIZE));
-            each(address, run_end - at);
-            at = run_end;
-        }
+    pub(crate) fn for_each_run(&self, from: usize, n: usize, each: impl FnMut(Option<*mut u8>, usize)) {
+        for_each_run(|index| self.page(index), from, n, each);
     }
 
     /// Puts bytes `from .. from + n` into `sink`.
     #[inline]
     pub(crate) fn read(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
         debug_assert!(from + n <= BLOCK_SIZE);
-        self.for_each_run(from, n, |run, len| match run {
-            // SAFETY: a run lies within pages this block holds, and nobody writes a page that a
-            // shared reference to its block can see (block protocol, docs/INVARIANTS.md B1).
-            Some(address) => unsafe { sink.put(address, len) },
-            None => sink.put_zeros(len),
-        });
+        self.for_each_run(from, n, |run, len| put(run, len, sink));
     }
 
-    /// As [`RawBlock::read`], for who has no lock: what lies past the fill mark may be written meanwhile, and counts as
-    /// zeros.
+    /// The cells of `from .. from + n`, each as it was at some moment.
     #[inline]
-    pub(super) fn read_granted(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
+    pub(super) fn cells(&self, from: usize, n: usize) -> Cells {
+        let (first, end) = (from / PAGE_SIZE, (from + n).div_ceil(PAGE_SIZE));
+        let mut words = [0; PAGES_PER_BLOCK];
+        for (word, cell) in words.iter_mut().zip(&self.pages[first..end]) {
+            *word = cell.word();
+        }
+        Cells { words, first }
+    }
+
+    /// As [`RawBlock::read`], of one moment, for who has a pin and no lock.
+    #[inline]
+    pub(super) fn read_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
+        let mut cells = self.cells(from, n);
+        if (from + n).div_ceil(PAGE_SIZE) - from / PAGE_SIZE > 1 {
+            // A page that a cell named does not come back while there is a pin: two looks that find the same have found what
+            // was there between them.
+            loop {
+                let again = self.cells(from, n);
+                if again.words == cells.words {
+                    break;
+                }
+                cells = again;
+            }
+        }
+        self.read_cells(&cells, from, n, sink);
+    }
+
+    /// The same, by what was found in the cells before. What lies past the fill mark may be written meanwhile, and counts
+    /// as zeros.
+    #[inline]
+    pub(super) fn read_cells(&self, cells: &Cells, from: usize, n: usize, sink: &mut Sink<'_>) {
         // Acquire pairs with the Release of `extend`.
         let mark = self.mark.load(Ordering::Acquire) as usize;
         let granted = n.min(mark.saturating_sub(from));
-        if granted > 0 {
-            self.read(from, granted, sink);
-        }
+        for_each_run(
+            |index| PageCell::page_of(cells.words[index - cells.first]),
+            from,
+            granted,
+            |run, len| put(run, len, sink),
+        );
         sink.put_zeros(n - granted);
+    }
+
+    /// Whether the cells of `from .. from + n` are what they were.
+    #[inline]
+    pub(super) fn has_still(&self, cells: &Cells, from: usize, n: usize) -> bool {
+        self.cells(from, n).words == cells.words
     }
 
     /// The bytes `0 .. n`, in place where they are contiguous, else gathered in `room`.
@@ -260,15 +298,13 @@ impl RawBlock {
     /// behalf of `purpose`. At most `holes.most` holes are filled; one more is `EFBIG`.
     pub(crate) fn make_writable(&mut self, range: Range<usize>, holes: Holes, purpose: Purpose) -> Writable {
         let mut borrowed = self.borrowed;
-        // SAFETY: the block is borrowed exclusively.
-        let ready = unsafe { self.make_ready(range, holes, purpose, &mut borrowed) };
+        let ready = self.make_ready(range, holes, purpose, &mut borrowed);
         self.borrowed = borrowed;
         ready
     }
 
-    /// # Safety
-    /// Nobody else looks at the cells of the pages under `range` meanwhile.
-    unsafe fn make_ready(
+    /// The same for who may change the block, and knows that nobody looks at the cells of the pages under `range`.
+    fn make_ready(
         &self,
         range: Range<usize>,
         holes: Holes,
@@ -277,8 +313,7 @@ impl RawBlock {
     ) -> Writable {
         let mut done = Writable { len: 0, added: 0, error: None };
         if range == (0..BLOCK_SIZE) && holes.most >= PAGES_PER_BLOCK && self.page_count() == 0 {
-            // SAFETY: the range covers all cells.
-            match unsafe { self.fill_whole(holes.purpose) } {
+            match self.fill_whole(holes.purpose) {
                 Ok(()) => return Writable { len: BLOCK_SIZE, added: PAGES_PER_BLOCK, error: None },
                 Err(Errno::ENOSPC) => {} // fewer pages may still fit
                 Err(error) => return Writable { error: Some(error), ..done },
@@ -288,14 +323,11 @@ impl RawBlock {
             let page_start = index * PAGE_SIZE;
             let cover =
                 range.start.max(page_start) - page_start..range.end.min(page_start + PAGE_SIZE) - page_start;
-            // SAFETY: by this function's contract.
-            let step = unsafe {
-                match self.page(index) {
-                    Some(page) if *borrowed & 1 << index == 0 && page.is_unique() => Ok(()),
-                    Some(_) => self.replace_shared(index, &cover, purpose, borrowed),
-                    None if done.added == holes.most => Err(Errno::EFBIG),
-                    None => self.fill_hole(index, &cover, holes.purpose).inspect(|()| done.added += 1),
-                }
+            let step = match self.page(index) {
+                Some(page) if *borrowed & 1 << index == 0 && page.is_unique() => Ok(()),
+                Some(_) => self.replace_shared(index, &cover, purpose, borrowed),
+                None if done.added == holes.most => Err(Errno::EFBIG),
+                None => self.fill_hole(index, &cover, holes.purpose).inspect(|()| done.added += 1),
             };
             if let Err(error) = step {
                 done.error = Some(error);
@@ -306,32 +338,26 @@ impl RawBlock {
         done
     }
 
-    /// # Safety
-    /// Nobody else looks at any cell meanwhile.
-    unsafe fn fill_whole(&self, purpose: Purpose) -> Result<()> {
+    fn fill_whole(&self, purpose: Purpose) -> Result<()> {
         let charge = self.space.charged(Kind::Raw, BLOCK_SIZE as u64, purpose)?;
         let pages = Page::alloc_block()?;
         charge.keep();
         for (cell, page) in self.pages.iter().zip(pages) {
-            // SAFETY: by this function's contract.
-            unsafe { *cell.0.get() = Some(page) };
+            cell.swap(Some(page));
         }
         Ok(())
     }
 
-    /// # Safety
-    /// Nobody else looks at the cell meanwhile.
-    unsafe fn fill_hole(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<()> {
+    fn fill_hole(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<()> {
         let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
         let page = Page::alloc()?;
         charge.keep();
-        // SAFETY: the page was just allocated, so nobody else can see it, and both ranges lie in it; the cell is ours by
-        // this function's contract.
+        // SAFETY: the page was just allocated, so nobody else can see it, and both ranges lie in it.
         unsafe {
             ptr::write_bytes(page.as_ptr(), 0, cover.start);
             ptr::write_bytes(page.as_ptr().add(cover.end), 0, PAGE_SIZE - cover.end);
-            *self.pages[index].0.get() = Some(page);
         }
+        self.pages[index].swap(Some(page));
         Ok(())
     }
 
@@ -345,8 +371,7 @@ impl RawBlock {
     ) -> Result<()> {
         for index in pages {
             if self.page(index).is_none() {
-                // SAFETY: the block is borrowed exclusively.
-                unsafe { self.fill_hole(index, &(0..0), purpose)? };
+                self.fill_hole(index, &(0..0), purpose)?;
                 *added |= 1 << index;
             }
         }
@@ -362,7 +387,7 @@ impl RawBlock {
 
     /// Makes the page a hole.
     fn let_page_go(&mut self, index: usize) {
-        let page = self.pages[index].get_mut().take();
+        let page = self.pages[index].swap(None);
         match self.borrowed & 1 << index {
             0 => release_page(&self.space, page),
             _ => core::mem::forget(page),
@@ -370,34 +395,39 @@ impl RawBlock {
         self.borrowed &= !(1 << index);
     }
 
-    /// # Safety
-    /// Nobody else looks at the cell meanwhile.
-    unsafe fn replace_shared(
+    /// Puts a page of the block's own in the place of one that is shared, with the same bytes outside `cover`.
+    fn replace_shared(
         &self,
         index: usize,
         cover: &Range<usize>,
         purpose: Purpose,
         borrowed: &mut u16,
     ) -> Result<()> {
-        let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
-        let page = Page::alloc()?;
-        charge.keep();
-        let shared = self.page(index).expect("a shared page is there");
-        // SAFETY: both are whole pages; the new one is seen by nobody else, the shared one is written
-        // by nobody (B1).
-        unsafe {
-            let (from, to) = (shared.as_ptr(), page.as_ptr());
-            ptr::copy_nonoverlapping(from, to, cover.start);
-            ptr::copy_nonoverlapping(from.add(cover.end), to.add(cover.end), PAGE_SIZE - cover.end);
-        }
-        // SAFETY: the cell is ours by this function's contract, and `shared` is not used any more.
-        let shared = unsafe { (*self.pages[index].0.get()).replace(page) };
+        let page = self.page_like(index, cover, purpose)?;
+        let shared = self.pages[index].swap(Some(page));
         match *borrowed & 1 << index {
             0 => release_page(&self.space, shared),
             _ => core::mem::forget(shared),
         }
         *borrowed &= !(1 << index);
         Ok(())
+    }
+
+    /// A new page with the bytes outside `cover` of the one at `index`.
+    #[inline]
+    fn page_like(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<Page> {
+        let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
+        let page = Page::alloc()?;
+        charge.keep();
+        let other = self.page(index).expect("the page is there");
+        // SAFETY: both are whole pages; the new one is seen by nobody else, what is copied of the other one is written
+        // by nobody (B1).
+        unsafe {
+            let (from, to) = (other.as_ptr(), page.as_ptr());
+            ptr::copy_nonoverlapping(from, to, cover.start);
+            ptr::copy_nonoverlapping(from.add(cover.end), to.add(cover.end), PAGE_SIZE - cover.end);
+        }
+        Ok(page)
     }
 
     /// Fills `from .. from + n`, which [`RawBlock::make_writable`] made ready, from `source`.
@@ -439,17 +469,45 @@ impl RawBlock {
         if range.start < mark || in_edge && !self.is_ours(edge) {
             return None;
         }
-        // SAFETY: readers look at the cells below the mark only; the one it lies in is left alone (above). The bytes past
-        // the mark are the lock's holder's.
-        unsafe {
-            let ready = self.make_ready(range.clone(), holes, purpose, &mut 0);
-            if ready.len > 0 {
-                self.fill(range.start, ready.len, source);
-                // Release: whoever sees the mark sees the bytes below it, and the cells.
-                self.mark.store((range.start + ready.len) as u32, Ordering::Release);
-            }
-            Some(ready)
+        // Readers use the cells below the mark only; the one it lies in is left alone (above).
+        let ready = self.make_ready(range.clone(), holes, purpose, &mut 0);
+        if ready.len > 0 {
+            // SAFETY: the bytes past the mark are the lock's holder's, in pages that are the block's alone now.
+            unsafe { self.fill(range.start, ready.len, source) };
+            // Release: whoever sees the mark sees the bytes below it, and the cells.
+            self.mark.store((range.start + ready.len) as u32, Ordering::Release);
         }
+        Some(ready)
+    }
+
+    /// Writes `range`, which lies in one page that is there, into a new page in its place. The result is the old page,
+    /// which readers may be looking at. Not for what reaches past the fill mark.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `ENOMEM`: nothing has changed.
+    ///
+    /// # Safety
+    /// As for [`RawBlock::extend`].
+    pub(super) unsafe fn replace_page(
+        &self,
+        range: Range<usize>,
+        purpose: Purpose,
+        source: &mut Source<'_>,
+    ) -> Option<Result<Page>> {
+        let index = range.start / PAGE_SIZE;
+        if range.end > (index + 1) * PAGE_SIZE || range.end > self.mark() || self.page(index).is_none() {
+            return None;
+        }
+        let start = index * PAGE_SIZE;
+        let cover = range.start - start..range.end - start;
+        let page = match self.page_like(index, &cover, purpose) {
+            Ok(page) => page,
+            Err(error) => return Some(Err(error)),
+        };
+        self.settled.store(false, Ordering::Relaxed);
+        // SAFETY: the new page is seen by nobody else, and the range lies in it.
+        unsafe { source.take(page.as_ptr().add(cover.start), cover.len()) };
+        self.pages[index].swap(Some(page)).map(Ok)
     }
 
     /// Zeroes `from .. from + n`: whole pages become holes, the rest is overwritten. Returns the
@@ -464,9 +522,7 @@ impl RawBlock {
         // First whatever can fail: the pages that are only partly covered must be ours alone.
         for index in from / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
             if !whole.contains(&index) && self.page(index).is_some() && !self.is_ours(index) {
-                // SAFETY: the block is borrowed exclusively.
-                let replaced =
-                    unsafe { self.replace_shared(index, &(0..0), Purpose::Reserved, &mut borrowed) };
+                let replaced = self.replace_shared(index, &(0..0), Purpose::Reserved, &mut borrowed);
                 self.borrowed = borrowed;
                 replaced?;
             }
@@ -491,21 +547,65 @@ impl RawBlock {
 impl Drop for RawBlock {
     fn drop(&mut self) {
         for index in (0..PAGES_PER_BLOCK).filter(|index| self.borrowed & 1 << index != 0) {
-            core::mem::forget(self.pages[index].get_mut().take());
+            core::mem::forget(self.pages[index].swap(None));
         }
-        release_pages(&self.space, &mut self.pages);
+        release_pages(&self.space, &self.pages);
         self.space.release(Kind::Metadata, Counted::<RawBlock>::footprint());
     }
 }
 
-fn release_pages(space: &Space, pages: &mut [PageCell]) {
-    let freed = Page::release_all(pages.iter_mut().filter_map(|page| page.get_mut().take()));
+/// See [`RawBlock::for_each_run`].
+#[inline]
+fn for_each_run(
+    page: impl Fn(usize) -> Option<CellPage>,
+    from: usize,
+    n: usize,
+    mut each: impl FnMut(Option<*mut u8>, usize),
+) {
+    let end = from + n;
+    let mut at = from;
+    while at < end {
+        let first = page(at / PAGE_SIZE);
+        let address = first.as_ref().map(|page| page.as_ptr().wrapping_add(at % PAGE_SIZE));
+        let mut run_end = (at / PAGE_SIZE + 1) * PAGE_SIZE;
+        let mut last = first;
+        while run_end < end {
+            let next = page(run_end / PAGE_SIZE);
+            let joins = match (&last, &next) {
+                (Some(last), Some(next)) => last.is_followed_by(next),
+                (None, None) => true,
+                _ => false,
+            };
+            if !joins {
+                break;
+            }
+            (last, run_end) = (next, run_end + PAGE_SIZE);
+        }
+        let run_end = run_end.min(end);
+        each(address, run_end - at);
+        at = run_end;
+    }
+}
+
+/// Puts a run of a block into `sink`.
+#[inline]
+fn put(run: Option<*mut u8>, len: usize, sink: &mut Sink<'_>) {
+    match run {
+        // SAFETY: a run lies within pages that the block held when it was reached, and nobody writes what a reader of the
+        // block may see (B1, B3).
+        Some(address) => unsafe { sink.put(address, len) },
+        None => sink.put_zeros(len),
+    }
+}
+
+fn release_pages(space: &Space, pages: &[PageCell]) {
+    let freed = Page::release_all(pages.iter().filter_map(|cell| cell.swap(None)));
     if freed > 0 {
         space.release(Kind::Raw, freed as u64 * PAGE);
     }
 }
 
-fn release_page(space: &Space, page: Option<Page>) {
+pub(super) fn release_page(space: &Space, page: Option<Page>) {
     if page.is_some_and(Page::release) {
         space.release(Kind::Raw, PAGE);
     }

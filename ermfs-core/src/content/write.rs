@@ -62,12 +62,18 @@ impl Content {
         let len = (source.remaining() as u64).min(room);
         let mut done = 0;
         while done < len {
-            let (index, inner, n) = in_block(offset + done, len - done);
-            let (written, error) = self.write_block::<E>(books, &Part { index, inner, n }, source);
+            let (at, size) = (offset + done, self.size());
+            let (index, inner, n) = in_block(at, len - done);
+            let mut write = || {
+                let (written, error) = self.write_block::<E>(books, &Part { index, inner, n }, source);
+                if at + written as u64 > size && written > 0 {
+                    self.set_size(at + written as u64);
+                }
+                (written, error)
+            };
+            let across_the_end = at < size && at + n as u64 > size;
+            let (written, error) = if across_the_end { E::at_once(self, write) } else { write() };
             done += written as u64;
-            if offset + done > self.size() && written > 0 {
-                self.set_size(offset + done);
-            }
             match error {
                 None => {}
                 Some(error) if done == 0 => return Err(error),

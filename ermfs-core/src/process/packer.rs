@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use rustix::thread::futex;
 
 use super::Operation;
+use crate::content::garbage;
 use crate::epoch;
 use crate::fs::Fs;
 use crate::gate;
@@ -143,6 +144,7 @@ impl Job {
         // The filesystem has noted it.
         let _ = std::panic::catch_unwind(packing);
         // This thread may now sleep for long, and would keep to itself what it retired.
+        garbage::push();
         epoch::flush();
     }
 }
