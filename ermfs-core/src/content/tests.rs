@@ -1,6 +1,7 @@
 //! Content against a byte model, with every policy, and what happens when room or bytes are bad.
 
 mod limits;
+mod threads;
 
 use std::sync::Arc;
 
