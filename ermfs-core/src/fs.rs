@@ -281,6 +281,20 @@ impl Fs {
         &self.shared.space
     }
 
+    /// Changes how threads are kept apart.
+    ///
+    /// # Errors
+    /// `ENOSPC`, `ENOMEM`: for a moment there must be room for the directories' tables twice.
+    ///
+    /// # Safety
+    /// No other thread is inside the library, nor comes in before this returns.
+    pub unsafe fn set_mode(&self, mode: Mode) -> Result<()> {
+        // SAFETY: by this function's contract; `root` is the root.
+        unsafe { namespace::convert(&self.root, mode)? };
+        self.space().set_mode(mode);
+        Ok(())
+    }
+
     /// `st_dev`: differs from that of every other filesystem of the process.
     pub fn device(&self) -> u64 {
         self.device

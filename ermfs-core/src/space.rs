@@ -78,7 +78,7 @@ pub struct Space {
     pub(crate) cache: Cache,
     pub(crate) sealed: SealedExports,
     pub(crate) counters: Counters,
-    /// Bytes of content that were taken out of files and wait for the pins that may have seen them.
+    /// Bytes that were taken out of files and directories and wait for the pins that may have seen them.
     retired: AtomicU64,
     poisoned: AtomicBool,
     /// Whether the filesystem is in lockless mode. Changes only while no other thread is inside the gate.
@@ -116,6 +116,11 @@ impl Space {
         if self.lockless.load(Ordering::Relaxed) { Mode::Lockless } else { Mode::Locked }
     }
 
+    /// Notes that how threads are kept apart has changed, while no other thread is inside the gate.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.lockless.store(mode == Mode::Lockless, Ordering::Relaxed);
+    }
+
     /// Charges `bytes` before they are taken.
     ///
     /// # Errors
@@ -141,7 +146,8 @@ impl Space {
         self.budget.release(kind, bytes);
     }
 
-    /// Counts bytes of content as waiting for pins to end.
+    /// Counts bytes as taken out of files or directories and waiting for pins to end: while some do, a charge waits a little
+    /// before it is refused.
     #[inline]
     pub(crate) fn note_retired(&self, bytes: u64) {
         self.retired.fetch_add(bytes, Ordering::Relaxed);
@@ -150,6 +156,12 @@ impl Space {
     /// Counts bytes as freed that waited.
     pub(crate) fn note_freed(&self, bytes: u64) {
         self.retired.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Releases what was noted as retired and is free now.
+    pub(crate) fn release_retired(&self, kind: Kind, bytes: u64) {
+        self.note_freed(bytes);
+        self.release(kind, bytes);
     }
 
     fn has_retired(&self) -> bool {
@@ -184,7 +196,7 @@ impl Space {
                 Err(AllocError::Budget) => {}
             }
         }
-        // A reader that is copying from what was let go, or is not running just now, still holds it
+        // A reader that is looking at what was let go, or is not running just now, still holds it
         // back. It is pinned for one block's work: a few turns for the others are enough.
         for turn in 0..YIELDS + SLEEPS {
             if !self.has_retired() || epoch::is_pinned() {

@@ -185,7 +185,7 @@ impl Fs {
             if !Arc::ptr_eq(at_old.fs, at_new.fs) {
                 return Err(Errno::EXDEV);
             }
-            enter_link(dir, name, found, at_new.who, room)
+            enter_link(dir, name, found, at_new.who, room, &guard)
         })
     }
 
@@ -204,7 +204,7 @@ impl Fs {
             if !inode.shared.ptr_eq(at_new.fs.shared()) {
                 return Err(Errno::EXDEV);
             }
-            enter_link(dir, name, inode.reach(), at_new.who, room)
+            enter_link(dir, name, inode.reach(), at_new.who, room, &guard)
         })
     }
 }
@@ -352,7 +352,7 @@ fn enter_new(
     guard: &Guard,
 ) -> Result<InodeRef> {
     let parent = directory_of(dir)?;
-    let entered = parent.entries.insert(name, inode.reach(), room, || {
+    let entered = parent.entries.insert(name, inode.reach(), room, guard, || {
         inode.counts.link(true)?;
         if let Some(directory) = inode.directory() {
             directory.name_hash.store(name.hash, Relaxed);
@@ -380,6 +380,7 @@ fn enter_link(
     found: Reached<'_>,
     who: &Credentials,
     room: &Room<'_>,
+    guard: &Guard,
 ) -> Result<()> {
     let inode = found.get();
     inode.may_link(who)?;
@@ -387,7 +388,7 @@ fn enter_link(
     if found.is_directory() {
         return Err(Errno::EPERM);
     }
-    directory_of(dir)?.entries.insert(name, found, room, || {
+    directory_of(dir)?.entries.insert(name, found, room, guard, || {
         inode.counts.link(inode.flags.load(Relaxed) & LINKABLE != 0)?;
         inode.flags.fetch_and(!LINKABLE, Relaxed);
         inode.note_change();

@@ -1,13 +1,16 @@
 //! What a directory's table of entries does, in either mode.
 //!
 //! Promises, of every implementation: each method is one step that others see wholly or not at all;
-//! a method that fails has changed nothing; closures named `commit` run after the last thing that
-//! can fail and before anyone can see the change. Removing never needs memory. Entries come in the
-//! order of cookies, which only grow, so an entry that is left alone is listed exactly once.
+//! a method that fails has changed nothing; closures named `judge` run before anything is done and
+//! may refuse, those named `commit` after the last thing that can fail and before anyone else changes
+//! the directory. What goes has gone for all who look when `commit` runs, what comes is not there yet,
+//! so that an inode has its link for as long as it has the name. Removing never needs memory. Entries
+//! come in the order of cookies, which only grow, so an entry that is left alone is listed exactly once.
 
 use core::cell::Cell;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
+use std::sync::Arc;
 
 use ermfs_memory::{Kind, Purpose};
 
@@ -17,8 +20,16 @@ use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::space::Space;
 
+/// Cookies below are taken by the start, "." and "..".
+pub(super) const FIRST_COOKIE: u64 = 3;
+
 /// A directory's table. The table holds one link of every inode in it.
 pub(super) trait Entries: Sized {
+    /// See [`Entries::seal`].
+    type Sealed<'a>: Bury
+    where
+        Self: 'a;
+
     /// The inode that `name` stands for.
     fn lookup<'g>(&self, name: Name<'_>, guard: &'g Guard) -> Option<Reached<'g>>;
 
@@ -31,23 +42,24 @@ pub(super) trait Entries: Sized {
         name: Name<'_>,
         child: Reached<'_>,
         room: &Room<'_>,
+        guard: &Guard,
         commit: impl FnOnce() -> Result<()>,
     ) -> Result<()>;
 
-    /// Takes `name` out. `commit` may refuse; if it does not, the entry's link is its to give up.
+    /// Takes `name` out, unless `judge` refuses. The entry's link is `commit`'s to give up.
     ///
     /// # Errors
-    /// `ENOENT`; those of `commit`.
-    fn remove<'g, R>(
+    /// `ENOENT`; those of `judge`.
+    fn remove<'g, J, R>(
         &self,
         name: Name<'_>,
-        space: &Space,
+        space: &Arc<Space>,
         guard: &'g Guard,
-        commit: impl FnOnce(Reached<'g>) -> Result<R>,
+        judge: impl FnOnce(Reached<'g>) -> Result<J>,
+        commit: impl FnOnce(Reached<'g>, J) -> R,
     ) -> Result<R>;
 
-    /// Moves, replaces or exchanges, as `judge` says after it has seen what both names stand for now. `commit` runs when
-    /// it is done. With `Move` over an entry, that entry's link is `commit`'s to give up.
+    /// Moves, replaces or exchanges, as `judge` says after it has seen what both names stand for now. With `Move` over an entry, that entry's link is `commit`'s to give up.
     ///
     /// # Errors
     /// `ENOENT` when there is no source, or the target directory is dead; `ENOSPC` and `ENOMEM` when nothing is replaced;
@@ -69,17 +81,24 @@ pub(super) trait Entries: Sized {
     /// The number of entries.
     fn len(&self) -> usize;
 
-    /// Makes an empty directory one that nothing can be entered in any more.
+    /// Keeps an empty directory empty until the result is dropped: who would enter something waits.
     ///
     /// # Errors
     /// `ENOTEMPTY`.
-    fn mark_dead(&self) -> Result<()>;
+    fn seal(&self) -> Result<Self::Sealed<'_>>;
 
     /// Takes some entry out, and its link. For a filesystem that nobody walks any more.
     fn take_any(&self, space: &Space) -> Option<NonNull<Inode>>;
 
-    /// Frees the memory of a table that is or will stay empty.
-    fn clear(&self, space: &Space);
+    /// Frees the memory of a table that is or will stay empty; with a guard when nobody looks at it any more, without at
+    /// once: then nobody does.
+    fn clear(&self, space: &Arc<Space>, guard: Option<&Guard>);
+}
+
+/// An empty directory that is kept empty.
+pub(super) trait Bury {
+    /// Makes it one that nothing can be entered in any more.
+    fn bury(self);
 }
 
 /// Takes an entry's cookie, name and inode, and says whether to go on.
@@ -105,7 +124,7 @@ pub(super) enum Change {
 /// Where new metadata is charged: under a pin and under locks, so that it never makes room by itself but notes how much
 /// was missing. [`Room::attempt`] makes room outside of both, and tries again.
 pub(super) struct Room<'a> {
-    space: &'a Space,
+    space: &'a Arc<Space>,
     taken: Cell<u64>,
     missing: Cell<u64>,
 }
@@ -119,7 +138,7 @@ impl<'a> Room<'a> {
     /// # Errors
     /// Those of `operation`; `ENOSPC` for good.
     pub(super) fn attempt<R>(
-        space: &'a Space,
+        space: &'a Arc<Space>,
         mut operation: impl FnMut(&Room<'a>) -> Result<R>,
     ) -> Result<R> {
         let mut room = Room { space, taken: Cell::new(0), missing: Cell::new(0) };
@@ -137,7 +156,7 @@ impl<'a> Room<'a> {
         Err(Errno::ENOSPC)
     }
 
-    pub(super) fn space(&self) -> &'a Space {
+    pub(super) fn space(&self) -> &'a Arc<Space> {
         self.space
     }
 

@@ -23,14 +23,14 @@ use core::sync::atomic::{
 use ermfs_memory::{Counted, try_box};
 
 use super::counts::Counts;
+use super::directory::Directory;
 use super::entries::{Entries, Room};
-use super::locked::Directory;
 use super::malloc_footprint;
 use super::metadata::{ChangeTime, InodeKind};
 use crate::content::Content;
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
-use crate::fs::Shared;
+use crate::fs::{Mode, Shared};
 use crate::time;
 
 /// An `O_TMPFILE` inode that may still be given its first name.
@@ -86,6 +86,7 @@ pub(super) struct DirectoryBody {
     pub(super) name_hash: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Inode>() <= 184, "the inode has grown");
 
 /// What an inode's shell takes.
@@ -192,9 +193,9 @@ impl Inode {
 }
 
 impl DirectoryBody {
-    fn with_parent(parent: *mut Inode) -> DirectoryBody {
+    fn with_parent(parent: *mut Inode, mode: Mode) -> DirectoryBody {
         DirectoryBody {
-            entries: Directory::new(),
+            entries: Directory::new(mode),
             parent: AtomicPtr::new(parent),
             subdirectories: AtomicU32::new(0),
             name_hash: AtomicU32::new(0),
@@ -251,7 +252,8 @@ impl InodeRef {
         parent: Reached<'_>,
     ) -> Result<InodeRef> {
         let held = parent.acquire().ok_or(Errno::ENOENT)?;
-        let body = || Ok(Body::Directory(DirectoryBody::with_parent(held.inode.as_ptr())));
+        let mode = shared.space().mode();
+        let body = || Ok(Body::Directory(DirectoryBody::with_parent(held.inode.as_ptr(), mode)));
         let directory = Inode::create(shared, room, seed, body, 0)?;
         // The count is the directory's now, and given up in `free`.
         core::mem::forget(held);
@@ -270,7 +272,8 @@ impl InodeRef {
 
     /// A new filesystem's root, linked once and for all.
     pub(super) fn make_root(shared: &Counted<Shared>, room: &Room<'_>, seed: Seed) -> Result<InodeRef> {
-        let body = || Ok(Body::Directory(DirectoryBody::with_parent(core::ptr::null_mut())));
+        let mode = shared.space().mode();
+        let body = || Ok(Body::Directory(DirectoryBody::with_parent(core::ptr::null_mut(), mode)));
         let root = Inode::create(shared, room, seed, body, 0)?;
         root.counts.link(true)?;
         let directory = root.directory().expect("the root is a directory");
@@ -451,7 +454,11 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
             Body::File(content) => content.clear(),
             Body::Symlink(_) | Body::Special(_) => {}
             Body::Directory(directory) => {
-                directory.entries.clear(it.shared.space());
+                let guard = match onlookers {
+                    Onlookers::Pinned(guard) => Some(guard),
+                    Onlookers::AboveIt(_) | Onlookers::Nobody => None,
+                };
+                directory.entries.clear(it.shared.space(), guard);
                 let parent = directory.parent.load(Acquire);
                 // The root's parent is itself, of which it holds no count.
                 if let Some(parent) = NonNull::new(parent).filter(|parent| *parent != inode) {
@@ -512,12 +519,12 @@ pub(super) unsafe fn dismantle(root: InodeRef) {
             }
             Some(child) => child,
             None if at == root.inode => {
-                directory.entries.clear(it.shared.space());
+                directory.entries.clear(it.shared.space(), None);
                 break;
             }
             None => {
                 // It may be held, and stay, but its table has served.
-                directory.entries.clear(it.shared.space());
+                directory.entries.clear(it.shared.space(), None);
                 let emptied = at;
                 at = NonNull::new(directory.parent.load(Acquire)).expect("a directory has a parent");
                 emptied

@@ -18,12 +18,16 @@
 
 mod attributes;
 mod by_number;
+
+mod convert;
 mod counts;
 mod create;
+mod directory;
 mod entries;
 mod inode;
 mod list;
 mod locked;
+mod lockless;
 mod locks;
 mod lookup;
 mod metadata;
@@ -42,6 +46,7 @@ use ermfs_memory::Counted;
 
 pub(crate) use attributes::Attributes;
 pub use attributes::XattrSet;
+pub(crate) use convert::convert;
 pub use create::OpenHow;
 pub(crate) use inode::Queued;
 pub use inode::{Inode, InodeRef};

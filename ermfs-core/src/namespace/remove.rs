@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::At;
-use super::entries::Entries;
+use super::entries::{Bury, Entries};
 use super::walk::{Last, Walk, check_path, directory_of};
 use crate::epoch;
 use crate::errno::{Errno, Result};
@@ -31,16 +31,20 @@ impl Fs {
         }
         let name = walk.name(parent.dir, name)?;
         // Freed, if it was the last hold, when the directory is no longer locked.
-        let (child, _doomed) =
-            directory_of(parent.dir)?.entries.remove(name, at.fs.space(), &guard, |child| {
+        let (child, _doomed) = directory_of(parent.dir)?.entries.remove(
+            name,
+            at.fs.space(),
+            &guard,
+            |child| {
                 parent.dir.get().may_remove_from(at.who, child.get())?;
-                if child.is_directory() {
-                    return Err(Errno::EISDIR);
-                }
+                if child.is_directory() { Err(Errno::EISDIR) } else { Ok(()) }
+            },
+            |child, ()| {
                 child.get().note_change();
                 parent.dir.get().note_modified();
-                Ok((child, child.drop_link(&guard)))
-            })?;
+                (child, child.drop_link(&guard))
+            },
+        )?;
         parent.dir.get().note_entry(name, Some(child.get()));
         Ok(())
     }
@@ -61,14 +65,23 @@ impl Fs {
             Last::Name(name) => walk.name(parent.dir, name)?,
         };
         let directory = directory_of(parent.dir)?;
-        let _doomed = directory.entries.remove(name, at.fs.space(), &guard, |child| {
-            parent.dir.get().may_remove_from(at.who, child.get())?;
-            directory_of(child)?.entries.mark_dead()?;
-            directory.subdirectories.fetch_sub(1, Relaxed);
-            child.get().note_change();
-            parent.dir.get().note_modified();
-            Ok(child.drop_link(&guard))
-        })?;
+        let _doomed = directory.entries.remove(
+            name,
+            at.fs.space(),
+            &guard,
+            |child| {
+                parent.dir.get().may_remove_from(at.who, child.get())?;
+                directory_of(child)?.entries.seal()
+            },
+            |child, sealed| {
+                // Who waited to enter something finds the directory dead, and its name gone.
+                sealed.bury();
+                directory.subdirectories.fetch_sub(1, Relaxed);
+                child.get().note_change();
+                parent.dir.get().note_modified();
+                child.drop_link(&guard)
+            },
+        )?;
         parent.dir.get().note_entry(name, None);
         Ok(())
     }

@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::entries::{Change, Entries, Places, Room};
+use super::directory::{Directory, Sealed};
+use super::entries::{Bury, Change, Entries, Places, Room};
 use super::inode::{Doomed, InodeRef, Reached};
 use super::walk::{Last, Parent, Walk, check_path, directory_of};
 use super::{At, WRITE};
@@ -84,6 +85,8 @@ struct Verdict<'g> {
     moved: Reached<'g>,
     other: Option<Reached<'g>>,
     exchange: bool,
+    /// The directory that goes.
+    emptied: Option<Sealed<'g>>,
 }
 
 impl Fs {
@@ -151,7 +154,7 @@ impl<'g> Renaming<'g> {
             to: ((!self.within_directory()).then_some(&to.entries), new_name),
             to_first: !self.within_directory() && self.lock_rank(self.new.dir) < self.lock_rank(self.old.dir),
         };
-        let done = Entries::rename(
+        let done = Directory::rename(
             places,
             room,
             self.guard,
@@ -214,7 +217,7 @@ impl<'g> Renaming<'g> {
         if !self.within_directory() {
             self.refuse_loops(moved, other)?;
         }
-        let verdict = Verdict { moved, other, exchange };
+        let mut verdict = Verdict { moved, other, exchange, emptied: None };
         if other.is_some_and(|other| other.is(moved)) {
             return Ok((Change::Nothing, verdict));
         }
@@ -222,7 +225,9 @@ impl<'g> Renaming<'g> {
         match other {
             Some(_) if exchange => return Ok((Change::Exchange, verdict)),
             // The last thing that can fail, since replacing needs no memory.
-            Some(other) if other.is_directory() => directory_of(other)?.entries.mark_dead()?,
+            Some(other) if other.is_directory() => {
+                verdict.emptied = Some(directory_of(other)?.entries.seal()?);
+            }
             _ => {}
         }
         Ok((Change::Move, verdict))
@@ -268,7 +273,7 @@ impl<'g> Renaming<'g> {
 
     /// Times, link counts and parents of what has been moved. `hashes` are those of the old and the new name.
     fn commit(&self, verdict: Verdict<'g>, hashes: [u32; 2], leftovers: &mut Leftovers<'g>) {
-        let Verdict { moved, other, exchange } = verdict;
+        let Verdict { moved, other, exchange, emptied } = verdict;
         if other.is_some_and(|other| other.is(moved)) {
             return;
         }
@@ -280,7 +285,8 @@ impl<'g> Renaming<'g> {
             }
             Some(other) => {
                 other.get().note_change();
-                if other.is_directory() {
+                if let Some(emptied) = emptied {
+                    emptied.bury();
                     count_subdirectory(self.new.dir, false);
                 }
                 leftovers._doomed = Some(other.drop_link(self.guard));

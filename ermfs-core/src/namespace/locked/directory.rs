@@ -5,13 +5,14 @@
 //! (`namespace::rename`). Nothing is called from under the lock but what the trait says.
 
 use core::ptr::NonNull;
+use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use super::table::Table;
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
-use crate::namespace::entries::{Change, Emit, Entries, Places, Room};
+use crate::namespace::entries::{Bury, Change, Emit, Entries, Places, Room};
 use crate::namespace::inode::{Inode, Reached};
 use crate::namespace::name::Name;
 use crate::space::Space;
@@ -24,6 +25,33 @@ pub(in crate::namespace) struct Directory {
 impl Directory {
     pub(in crate::namespace) fn new() -> Directory {
         Directory { table: RwLock::new(Table::new()) }
+    }
+
+    pub(in crate::namespace) fn next_cookie(&self) -> u64 {
+        self.table.read().next_cookie()
+    }
+
+    /// Nothing: the table grows as it is entered.
+    pub(in crate::namespace) fn prepare_copy(&self, _len: usize, _room: &Room<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    pub(in crate::namespace) fn enter_copy(
+        &self,
+        name: Name<'_>,
+        cookie: u64,
+        inode: NonNull<Inode>,
+        room: &Room<'_>,
+    ) -> Result<()> {
+        let mut table = self.table.write();
+        let prepared = table.prepare(name, room)?;
+        table.skip_to(cookie);
+        table.push(prepared, inode);
+        Ok(())
+    }
+
+    pub(in crate::namespace) fn finish_copy(&self, next_cookie: u64) {
+        self.table.write().skip_to(next_cookie);
     }
 }
 
@@ -86,7 +114,18 @@ unsafe fn reached<'g>(inode: NonNull<Inode>, _guard: &'g Guard) -> Reached<'g> {
     unsafe { Reached::new(inode) }
 }
 
+/// An empty directory, locked.
+pub(in crate::namespace) struct Sealed<'a>(RwLockWriteGuard<'a, Table>);
+
+impl Bury for Sealed<'_> {
+    fn bury(mut self) {
+        self.0.mark_dead();
+    }
+}
+
 impl Entries for Directory {
+    type Sealed<'a> = Sealed<'a>;
+
     #[inline]
     fn lookup<'g>(&self, name: Name<'_>, guard: &'g Guard) -> Option<Reached<'g>> {
         let table = self.table.read();
@@ -100,6 +139,7 @@ impl Entries for Directory {
         name: Name<'_>,
         child: Reached<'_>,
         room: &Room<'_>,
+        _guard: &Guard,
         commit: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let mut table = self.table.write();
@@ -118,19 +158,21 @@ impl Entries for Directory {
         Ok(())
     }
 
-    fn remove<'g, R>(
+    fn remove<'g, J, R>(
         &self,
         name: Name<'_>,
-        space: &Space,
+        space: &Arc<Space>,
         guard: &'g Guard,
-        commit: impl FnOnce(Reached<'g>) -> Result<R>,
+        judge: impl FnOnce(Reached<'g>) -> Result<J>,
+        commit: impl FnOnce(Reached<'g>, J) -> R,
     ) -> Result<R> {
         let mut table = self.table.write();
         let place = table.find(name).ok_or(Errno::ENOENT)?;
         // SAFETY: the table is locked, and the caller pinned.
-        let result = commit(unsafe { reached(table.inode(place), guard) })?;
+        let child = unsafe { reached(table.inode(place), guard) };
+        let judgement = judge(child)?;
         table.take(place, space);
-        Ok(result)
+        Ok(commit(child, judgement))
     }
 
     fn rename<'g, J>(
@@ -185,20 +227,19 @@ impl Entries for Directory {
         self.table.read().len()
     }
 
-    fn mark_dead(&self) -> Result<()> {
-        let mut table = self.table.write();
+    fn seal(&self) -> Result<Sealed<'_>> {
+        let table = self.table.write();
         if table.len() > 0 {
             return Err(Errno::ENOTEMPTY);
         }
-        table.mark_dead();
-        Ok(())
+        Ok(Sealed(table))
     }
 
     fn take_any(&self, space: &Space) -> Option<NonNull<Inode>> {
         self.table.write().take_last(space)
     }
 
-    fn clear(&self, space: &Space) {
+    fn clear(&self, space: &Arc<Space>, _guard: Option<&Guard>) {
         let mut table = self.table.write();
         table.mark_dead();
         table.free(space);

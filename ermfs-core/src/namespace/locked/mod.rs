@@ -6,4 +6,4 @@
 mod directory;
 mod table;
 
-pub(super) use directory::Directory;
+pub(super) use directory::{Directory, Sealed};

@@ -15,14 +15,11 @@ use ermfs_memory::{Kind, Purpose, try_vec};
 use hashbrown::HashTable;
 
 use crate::errno::{Errno, Result};
-use crate::namespace::entries::Room;
+use crate::namespace::entries::{FIRST_COOKIE, Room};
 use crate::namespace::inode::Inode;
 use crate::namespace::malloc_footprint;
 use crate::namespace::name::{Name, StoredName};
 use crate::space::Space;
-
-/// Cookies below are taken by the start, "." and "..".
-pub(in crate::namespace) const FIRST_COOKIE: u64 = 3;
 
 /// The largest number of places, holes included, that is scanned.
 const SCANNED: usize = 8;
@@ -181,6 +178,16 @@ impl Table {
             self.build_index(room)?;
         }
         Prepared::new(name, room)
+    }
+
+    pub(super) fn next_cookie(&self) -> u64 {
+        self.next_cookie
+    }
+
+    /// The next entry gets this cookie, which is none below the one it would get.
+    pub(super) fn skip_to(&mut self, cookie: u64) {
+        debug_assert!(cookie >= self.next_cookie);
+        self.next_cookie = cookie;
     }
 
     pub(super) fn push(&mut self, prepared: Prepared, inode: NonNull<Inode>) {

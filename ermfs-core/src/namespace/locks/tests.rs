@@ -449,7 +449,8 @@ fn without_room_there_are_no_locks() {
                 Ok(()) => assert_eq!(held(file).len(), list.len() + 1),
                 Err(error) => {
                     assert_eq!((error, held(file)), (Errno::ENOLCK, list));
-                    assert_eq!(fs.space().budget().usage().total, charged);
+                    // What was retired before may have been freed meanwhile.
+                    assert!(fs.space().budget().usage().total <= charged);
                     full = true;
                 }
             }
@@ -462,7 +463,7 @@ fn without_room_there_are_no_locks() {
             unset(file, process(1), 0, MAX).unwrap();
             assert!(!file.has_locks());
         }
-        assert_eq!(fs.space().budget().usage().total, before);
+        assert!(fs.space().budget().usage().total <= before);
         (refused, complete) = (refused + u32::from(full), complete + u32::from(!full));
     }
     assert!(refused > 0 && complete > 0, "{refused} refused, {complete} complete");

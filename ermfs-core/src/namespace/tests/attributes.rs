@@ -73,7 +73,8 @@ fn a_refused_set_changes_nothing() {
                 Err(error) => {
                     assert_eq!(error, Errno::ENOSPC);
                     assert_eq!((names_of(file), file.stat().ctime), (names, ctime));
-                    assert_eq!(charged(tree.fs.space()), before);
+                    // What was retired before may have been freed meanwhile.
+                    assert!(charged(tree.fs.space()) <= before);
                     refused += 1;
                 }
             }

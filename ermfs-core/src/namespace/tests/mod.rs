@@ -2,6 +2,7 @@
 
 mod attributes;
 mod concurrent;
+mod convert;
 mod limits;
 mod listing;
 mod oracle;

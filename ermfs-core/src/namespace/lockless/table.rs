@@ -1,0 +1,199 @@
+//! The slots of a directory: open addressing, found by the low bits of a name's hash.
+//!
+//! Promises: a slot goes from never used to a dentry to TOMBSTONE and never back, so that a chain that
+//! leads to a dentry leads there for good; at least a quarter of the slots was never used, so chains
+//! are short and end. Owns the slots and their charge, not the dentries. Changed by the holder of the
+//! directory's lock only.
+
+use core::alloc::Layout;
+use core::marker::PhantomData;
+use core::mem::offset_of;
+use core::ptr::{self, NonNull};
+use std::alloc::{alloc, dealloc};
+use std::sync::Arc;
+
+use super::dentry::{self, Dentry};
+use crate::epoch::Guard;
+use crate::errno::{Errno, Result};
+use crate::namespace::malloc_footprint;
+use crate::namespace::name::Name;
+use crate::space::Space;
+use crate::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+type Slot = AtomicPtr<dentry::Header>;
+
+/// In a slot: there was a dentry here.
+const TOMBSTONE: *mut dentry::Header = ptr::without_provenance_mut(1);
+
+/// The smallest number of slots.
+const SMALLEST: usize = 8;
+
+/// What stands before the slots.
+#[repr(C)]
+pub(super) struct Header {
+    /// The number of slots, a power of two, less one.
+    mask: u32,
+    /// Slots that are not "never used". Of use to the holder of the lock only.
+    used: AtomicU32,
+    slots: [Slot; 0],
+}
+
+/// A table that is good for `'a`: a pin, or the time that the directory's lock is held.
+#[derive(Clone, Copy)]
+pub(super) struct Table<'a> {
+    at: NonNull<Header>,
+    good: PhantomData<&'a Header>,
+}
+
+fn layout(capacity: usize) -> Option<Layout> {
+    let size = capacity.checked_mul(size_of::<Slot>())?.checked_add(offset_of!(Header, slots))?;
+    Layout::from_size_align(size, align_of::<Header>()).ok()
+}
+
+/// The number of slots that suits `live` entries and some that will come and go.
+pub(super) fn capacity_for(live: usize) -> usize {
+    (live * 8 / 5 + 1).next_power_of_two().max(SMALLEST)
+}
+
+/// What a table of so many slots takes.
+pub(super) fn footprint(capacity: usize) -> u64 {
+    malloc_footprint(offset_of!(Header, slots) + capacity * size_of::<Slot>())
+}
+
+impl<'a> Table<'a> {
+    /// A table of slots that were never used. The caller has charged for it.
+    pub(super) fn new(capacity: usize) -> Result<Table<'a>> {
+        let mask = u32::try_from(capacity - 1).map_err(|_| Errno::ENOSPC)?;
+        let layout = layout(capacity).ok_or(Errno::ENOMEM)?;
+        // SAFETY: the layout's size is not 0.
+        let memory = unsafe { alloc(layout) }.cast::<Header>();
+        let at = NonNull::new(memory).ok_or(Errno::ENOMEM)?;
+        // SAFETY: fresh memory of that layout: a header and `capacity` slots.
+        unsafe {
+            at.write(Header { mask, used: AtomicU32::new(0), slots: [] });
+            let slots = (&raw mut (*at.as_ptr()).slots).cast::<Slot>();
+            for place in 0..capacity {
+                slots.add(place).write(Slot::new(ptr::null_mut()));
+            }
+        }
+        Ok(Table { at, good: PhantomData })
+    }
+
+    /// # Safety
+    /// Made by `new`, and not freed before `'a` ends: it was a directory's table under a pin or lock that `'a` is the time of.
+    #[inline]
+    pub(super) unsafe fn from_raw(at: NonNull<Header>) -> Table<'a> {
+        Table { at, good: PhantomData }
+    }
+
+    pub(super) fn as_ptr(self) -> *mut Header {
+        self.at.as_ptr()
+    }
+
+    #[inline]
+    fn header(self) -> &'a Header {
+        // SAFETY: good for `'a` by the contract of `from_raw`.
+        unsafe { self.at.as_ref() }
+    }
+
+    pub(super) fn capacity(self) -> usize {
+        self.header().mask as usize + 1
+    }
+
+    /// The slots of a hash's chain, all of the table's in the end.
+    #[inline]
+    fn chain(self, hash: u32) -> impl Iterator<Item = &'a Slot> {
+        let mask = self.header().mask;
+        // SAFETY: good for `'a`, and places up to `mask` are slots. The pointer is the allocation's, not the header's.
+        let slot = move |place: u32| unsafe {
+            &*(&raw const (*self.at.as_ptr()).slots).cast::<Slot>().add(place as usize)
+        };
+        (0..=mask).map(move |step| slot(hash.wrapping_add(step) & mask))
+    }
+
+    /// The dentry with this hash that `is` accepts.
+    #[inline]
+    pub(super) fn find_where(self, hash: u32, is: impl Fn(Dentry<'a>) -> bool) -> Option<Dentry<'a>> {
+        for slot in self.chain(hash) {
+            let found = slot.load(Acquire);
+            if found == TOMBSTONE {
+                continue;
+            }
+            // SAFETY: a dentry is retired after its slot is a tombstone, so this one outlives the pin or lock of `'a`.
+            let dentry = unsafe { Dentry::from_raw(NonNull::new(found)?) };
+            if dentry.hash() == hash && is(dentry) {
+                return Some(dentry);
+            }
+        }
+        None
+    }
+
+    /// The dentry with this name.
+    #[inline]
+    pub(super) fn find(self, name: Name<'_>) -> Option<Dentry<'a>> {
+        self.find_where(name.hash, |dentry| dentry.name() == name.bytes)
+    }
+
+    /// Whether one more may be entered.
+    pub(super) fn has_room(self) -> bool {
+        (self.header().used.load(Relaxed) as usize + 1) * 4 <= self.capacity() * 3
+    }
+
+    /// Shows a dentry in the first slot of its chain that was never used.
+    pub(super) fn enter(self, dentry: Dentry<'_>) {
+        let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed).is_null());
+        slot.expect("a quarter was never used").store(dentry.as_ptr(), Release);
+        self.header().used.store(self.header().used.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Makes the slot of `dentry` a tombstone.
+    pub(super) fn bury(self, dentry: Dentry<'_>) {
+        let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed) == dentry.as_ptr());
+        slot.expect("it was entered").store(TOMBSTONE, Release);
+    }
+
+    /// Enters all dentries of another table into this one, which nobody else can see and that has room.
+    pub(super) fn fill_from(self, other: Table<'_>) {
+        for slot in other.chain(0) {
+            let found = slot.load(Relaxed);
+            if let Some(dentry) = NonNull::new(found).filter(|_| found != TOMBSTONE) {
+                // SAFETY: what the slots of a directory's table show the holder of its lock is not retired.
+                self.enter(unsafe { Dentry::from_raw(dentry) });
+            }
+        }
+    }
+
+    /// Frees it when no pin can see it.
+    ///
+    /// # Safety
+    /// It is no directory's any more. Called once.
+    pub(super) unsafe fn retire(self, guard: &Guard, space: &Arc<Space>) {
+        let at = self.at;
+        // SAFETY: by this function's contract. The closure runs when nobody sees it.
+        unsafe {
+            super::retire(guard, space, footprint(self.capacity()), move || Table::from_raw(at).free())
+        };
+    }
+
+    /// Frees it; what is to be released.
+    ///
+    /// # Safety
+    /// Nobody sees it any more.
+    pub(super) unsafe fn free(self) -> u64 {
+        let capacity = self.capacity();
+        let layout = layout(capacity).expect("it was made with it");
+        // SAFETY: by this function's contract; made by `new` with this layout, freed once.
+        unsafe {
+            if core::mem::needs_drop::<Slot>() {
+                let slots = (&raw mut (*self.at.as_ptr()).slots).cast::<Slot>();
+                ptr::slice_from_raw_parts_mut(slots, capacity).drop_in_place();
+            }
+            self.at.drop_in_place();
+            dealloc(self.at.as_ptr().cast(), layout);
+        }
+        footprint(capacity)
+    }
+}
