@@ -336,7 +336,7 @@ extern "C" {
 /**
  * Makes a new, empty filesystem and answers a directory descriptor of its root, close-on-exec. It lives as long as
  * any descriptor or view of it. NULL: the defaults. Not a POSIX function.
- * E2BIG (a member unknown to this library is not 0), EINVAL, EMFILE, ENOMEM, EOPNOTSUPP (a mode this library lacks).
+ * E2BIG (a member unknown to this library is not 0), EINVAL, EMFILE, ENOMEM.
  */
 int ermfs_fsmount(const struct ermfs_config *config);
 
@@ -361,8 +361,9 @@ int ermfs_fget_info(int fd, struct ermfs_file_info *info, size_t size);
 
 /**
  * Sets whether readers take locks, for the process and its default filesystem; files survive the switch, and calls
- * in flight are waited for. EBUSY while any descriptor or directory stream is open; EOPNOTSUPP when this library has
- * no such mode. Not a POSIX function.
+ * in flight are waited for; other filesystems keep their mode. EBUSY while any descriptor or directory stream is open;
+ * ENOSPC, ENOMEM when there is no room for the directories' tables twice, for a moment: nothing has changed then. Not a POSIX
+ * function.
  */
 int ermfs_set_lockless_mode(bool enable);
 

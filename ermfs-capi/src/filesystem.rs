@@ -120,7 +120,7 @@ pub struct ermfs_file_info {
 
 /// Makes a new, empty filesystem and answers a directory descriptor of its root, close-on-exec. It lives as long as
 /// any descriptor or view of it. NULL: the defaults. Not a POSIX function.
-/// E2BIG (a member unknown to this library is not 0), EINVAL, EMFILE, ENOMEM, EOPNOTSUPP (a mode this library lacks).
+/// E2BIG (a member unknown to this library is not 0), EINVAL, EMFILE, ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ermfs_fsmount(config: *const ermfs_config) -> c_int {
     boundary! {
@@ -196,8 +196,9 @@ pub unsafe extern "C" fn ermfs_fget_info(fd: c_int, info: *mut ermfs_file_info, 
 }
 
 /// Sets whether readers take locks, for the process and its default filesystem; files survive the switch, and calls
-/// in flight are waited for. EBUSY while any descriptor or directory stream is open; EOPNOTSUPP when this library has
-/// no such mode. Not a POSIX function.
+/// in flight are waited for; other filesystems keep their mode. EBUSY while any descriptor or directory stream is open;
+/// ENOSPC, ENOMEM when there is no room for the directories' tables twice, for a moment: nothing has changed then. Not a POSIX
+/// function.
 #[unsafe(no_mangle)]
 pub extern "C" fn ermfs_set_lockless_mode(enable: bool) -> c_int {
     boundary! { process::set_lockless_mode(enable) }

@@ -6,8 +6,8 @@
 //! the tree share. Never: the descriptors, which are the process's.
 
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
 
 use ermfs_memory::{Counted, Usage};
 use parking_lot::RwLock;
@@ -43,12 +43,36 @@ impl Mode {
     }
 }
 
+/// The process's mode: 0 while nobody has asked, else one more than the `Mode`.
+static PROCESS_MODE: AtomicU8 = AtomicU8::new(0);
+
+impl Mode {
+    /// The process's mode from now on. No other thread is inside the library.
+    pub(crate) fn set_for_process(self) {
+        PROCESS_MODE.store(self as u8 + 1, Relaxed);
+    }
+
+    #[cold]
+    fn ask_environment() -> Mode {
+        let mode = Mode::of_setting(std::env::var(Mode::LOCKLESS_SETTING).ok().as_deref());
+        // Whoever was faster has found the same, or switched it since.
+        let _ = PROCESS_MODE.compare_exchange(0, mode as u8 + 1, Relaxed, Relaxed);
+        Mode::default()
+    }
+}
+
 impl Default for Mode {
-    /// What `ERMFS_LOCKLESS` (0 or 1) asked for at the first question, else what the library was built with: locked, or
-    /// with the feature `lockless` lockless.
+    /// The process's mode: what it was switched to last
+    /// ([`process::set_lockless_mode`](crate::process::set_lockless_mode)); before that what `ERMFS_LOCKLESS` (0 or 1)
+    /// asked for at the first question; else what the library was built with: locked, or with the feature `lockless`
+    /// lockless.
+    #[inline]
     fn default() -> Mode {
-        static DEFAULT: OnceLock<Mode> = OnceLock::new();
-        *DEFAULT.get_or_init(|| Mode::of_setting(std::env::var(Mode::LOCKLESS_SETTING).ok().as_deref()))
+        match PROCESS_MODE.load(Relaxed) {
+            0 => Mode::ask_environment(),
+            1 => Mode::Locked,
+            _ => Mode::Lockless,
+        }
     }
 }
 
@@ -303,6 +327,11 @@ impl Fs {
     /// An open file description of this filesystem was made; for [`Statistics::open_descriptions`].
     pub fn description_opened(&self) {
         self.open_descriptions.fetch_add(1, Relaxed);
+    }
+
+    /// How many open file descriptions there are.
+    pub(crate) fn open_descriptions(&self) -> u64 {
+        self.open_descriptions.load(Relaxed)
     }
 
     /// An open file description of this filesystem went.

@@ -1,8 +1,8 @@
 //! The gate: which threads are inside the library, so that `fork` never copies half of an operation.
 //!
 //! Promises: while `fork(2)` runs, no other thread is inside, so that the child finds every
-//! structure of the library whole and every lock free; entering costs a store and a load of memory
-//! that nobody else writes. Owns one record per thread that ever entered and the fork handlers.
+//! structure of the library whole and every lock free; the same while [`alone`] runs something; entering costs a store and a
+//! load of memory that nobody else writes. Owns one record per thread that ever entered and the fork handlers.
 //! Never holds a thread back except while another one forks; never allocates after a thread's
 //! first entry.
 //!
@@ -166,6 +166,22 @@ pub fn breathe() {
     if STATE.load(Relaxed) & PENDING != 0 {
         outside(|| ());
     }
+}
+
+/// Runs `work` while no other thread is inside, as if it were a fork: who comes waits until it is done.
+///
+/// The caller holds no lock of the library; a call of it that is under way in this thread counts as no other's.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Open;
+    impl Drop for Open {
+        fn drop(&mut self) {
+            in_parent();
+        }
+    }
+    arm();
+    prepare();
+    let _open = Open;
+    work()
 }
 
 /// Which process this is, counted by forks: another number in a fork child than in its parent. Never 0. Unlike process

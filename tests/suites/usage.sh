@@ -132,16 +132,6 @@ carries() {
     unmount_fs "$MOUNT"
 }
 
-# The lockless mode: works, or is refused by its name as long as the engine has none.
-lockless() {
-    if timeout 10 "$ERMFS" mount -o size=64M,mode=lockless "$MOUNT" 2> "$WORK/lockless"; then
-        unmount_fs "$MOUNT"
-        carries mode=lockless
-    else
-        grep -i lockless "$WORK/lockless" || fail "it says: $(cat "$WORK/lockless")"
-    fi
-}
-
 packs() {
     mount_with "$MOUNT" size=64M,compress=close
     seq 2000000 > "$MOUNT/file"
@@ -271,7 +261,7 @@ if [ "$SUITE_FS" = ermfs ]; then
     for options in compress=close compress=background compress=never mode=locked level=9 threads=1 threads=4; do
         check 60 "$options" carries "$options"
     done
-    check 60 'mode=lockless' lockless
+    check 60 'mode=lockless' carries mode=lockless
     check 60 'packing shows in df' packs
     check 30 'umask' masked
     check 30 'allow_other' others

@@ -17,7 +17,7 @@ use super::open_file::OpenFile;
 use super::{AT_FDCWD, Operation};
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
-use crate::fs::{Config, Fs};
+use crate::fs::{Config, Fs, Mode};
 use crate::namespace::{At, EXECUTE, InodeKind, InodeRef};
 
 /// Longest path, the NUL that C needs included.
@@ -47,6 +47,25 @@ pub(super) fn configure_default(config: &Config) -> Result<()> {
     }
     *pending = Some(config.clone());
     Ok(())
+}
+
+/// The default filesystem, if there is one, and else what it will be made with, changed to `mode`. No other thread is inside
+/// the library.
+///
+/// # Errors
+/// `EBUSY` while anything of it is open; `ENOSPC`, `ENOMEM`: nothing has changed.
+pub(super) fn switch_default(mode: Mode) -> Result<()> {
+    match DEFAULT.get() {
+        Some(place) if place.fs.open_descriptions() > 0 => Err(Errno::EBUSY),
+        // SAFETY: no other thread is inside.
+        Some(place) => unsafe { place.fs.set_mode(mode) },
+        None => {
+            if let Some(config) = &mut *DEFAULT_CONFIG.lock() {
+                config.mode = mode;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// The default filesystem, made if this is its first use.

@@ -12,9 +12,6 @@ const FUSE: &str = "/dev/fuse";
 /// Why a filesystem could not be made.
 pub(crate) fn not_made(error: Errno) -> String {
     match error {
-        Errno::EOPNOTSUPP => {
-            "mode=lockless is not there yet in this version; leave the option out, or give mode=locked".into()
-        }
         Errno::ENOSPC => "size is too small to hold a root directory; give it some megabytes".into(),
         Errno::ENOMEM => "the machine has no memory left".into(),
         error => format!("cannot make a filesystem: {error}"),

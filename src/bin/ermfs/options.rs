@@ -10,7 +10,7 @@ Options of -o:
   compress=WHEN        close (the default): by whoever closes a file; background: later; never
   level=N              1 to 12: how hard to compress (1; 6 in the background)
   cache=N[k|m|g|t|%]   how much of size may hold inflated blocks (an eighth)
-  mode=locked          how threads are kept apart; lockless is not there yet
+  mode=WAY             how threads are kept apart: locked (the default), or lockless, where readers wait for nobody
   mode=OCTAL           the root directory's permissions (1777)
   uid=N, gid=N         whose the root directory is (yours)
   umask=OCTAL          the same as what 0777 lacks

@@ -3,7 +3,7 @@
 use super::with_file;
 use crate::content::FileInfo;
 use crate::errno::{Errno, Result};
-use crate::fs::{Config, Fs, Statistics};
+use crate::fs::{Config, Fs, Mode, Statistics};
 use crate::gate;
 use crate::process::fd_table::{self, Claimed};
 use crate::process::filesystems::{self, Start, Target, with_inode};
@@ -35,22 +35,30 @@ pub fn configure_default(config: &Config) -> Result<()> {
     filesystems::configure_default(config)
 }
 
-/// Switches the process and its default filesystem to lockless or to locked mode.
+/// Switches the process and its default filesystem to lockless or to locked mode. Calls under way are waited for, those that
+/// come meanwhile wait; files, names and the working directory stay. Filesystems made by [`fsmount`] keep their mode.
 ///
 /// # Errors
-/// `EBUSY` while any descriptor or directory stream is open, `EOPNOTSUPP` for lockless mode, which this
-/// build does not have.
+/// `EBUSY` while any descriptor or directory stream is open, or a file of the default filesystem is open otherwise;
+/// `ENOSPC`, `ENOMEM`: for a moment there must be room for the directories' tables twice. Nothing has changed then.
 pub fn set_lockless_mode(enable: bool) -> Result<()> {
-    if enable == is_lockless() {
-        return Ok(());
-    }
-    let _inside = gate::enter();
-    if fd_table::used() > 0 { Err(Errno::EBUSY) } else { Err(Errno::EOPNOTSUPP) }
+    let mode = if enable { Mode::Lockless } else { Mode::Locked };
+    gate::alone(|| {
+        if mode == Mode::default() {
+            return Ok(());
+        }
+        if fd_table::used() > 0 {
+            return Err(Errno::EBUSY);
+        }
+        filesystems::switch_default(mode)?;
+        mode.set_for_process();
+        Ok(())
+    })
 }
 
-/// Whether the process is in lockless mode: never in this build.
+/// Whether the process is in lockless mode.
 pub fn is_lockless() -> bool {
-    false
+    Mode::default() == Mode::Lockless
 }
 
 /// What the filesystem of `dirfd` (any descriptor, or `AT_FDCWD`) holds and costs.

@@ -87,3 +87,4 @@ const BAD_FD: i32 = FIRST_FD + 60_000;
 mod arguments;
 mod behaviour;
 mod locks;
+mod mode;
