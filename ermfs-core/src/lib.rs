@@ -6,6 +6,11 @@
 //! crate `ermfs-memory`. The design is told in docs/DESIGN.md, what must hold in
 //! docs/INVARIANTS.md.
 
+#![cfg_attr(
+    loom,
+    allow(dead_code, unused_imports, reason = "what the models stand in for, and what none of them needs")
+)]
+
 mod codec;
 mod content;
 mod credentials;

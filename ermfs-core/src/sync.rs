@@ -3,7 +3,11 @@
 //! accesses that the memory model allows.
 //!
 //! Promises: the names and meanings of `core::sync::atomic` and of parking_lot's locks in both. A module whose protocol
-//! a loom test checks takes all its atomics and locks from here. Owns nothing.
+//! a loom test checks takes all its atomics and locks from here, and reaches and frees what its readers look at by
+//! `look` and `retire` of [`epoch`](crate::epoch). Owns nothing.
+//!
+//! A loom test is called `loom_*`, stands in `mod loom` beside what it tests, and runs its threads in `model`. loom takes
+//! sequentially consistent accesses for acquiring and releasing ones: a protocol that needs more is written with fences.
 
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic;
@@ -15,7 +19,10 @@ pub(crate) use model::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
-/// loom's locks in the shape of parking_lot's, which know no poisoning.
+#[cfg(all(test, loom))]
+pub(crate) use model::model;
+
+/// loom's locks in the shape of parking_lot's, which know no poisoning, and how its tests are run.
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::sync::MutexGuard;
@@ -31,5 +38,18 @@ mod model {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model ends at its first panic")
         }
+    }
+
+    /// How often a thread may be interrupted in one execution, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+    #[cfg(test)]
+    const PREEMPTIONS: usize = 2;
+
+    /// Runs `work` in every order of its threads' accesses that has no more than that many interruptions.
+    #[cfg(test)]
+    pub(crate) fn model(work: impl Fn() + Send + Sync + 'static) {
+        // Takes what the environment says.
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound.get_or_insert(PREEMPTIONS);
+        builder.check(move || crate::epoch::model::execution(&work));
     }
 }
