@@ -2,11 +2,13 @@
 //!
 //! Promises what `std::sync::Arc` promises without its weak references: shared ownership across threads, the value
 //! dropped exactly once, by whoever lets go last, after everything that other owners did with it. Differs in that
-//! creating one returns an error instead of aborting, and in that there is one count, next to the value. Owns one heap
-//! allocation per value.
+//! creating one returns an error instead of aborting, in that there is one count, next to the value, and in that a type may
+//! say what becomes of a value without owners ([`Reclaim`]): the lockless mode leaves the memory to readers that do not
+//! count. Owns one heap allocation per value.
 //!
 //! Order: letting go is a Release decrement, and the last owner's Acquire fence (or an Acquire load that finds 1) makes
-//! all earlier owners' accesses happen before the drop or the exclusive access.
+//! all earlier owners' accesses happen before the drop or the exclusive access. Who reaches a value without owning it
+//! becomes an owner by compare-and-swap from a count that is not zero, which it never is again after it was.
 
 use crate::AllocError;
 use core::alloc::Layout;
@@ -15,11 +17,11 @@ use core::marker::PhantomData;
 use core::mem::{ManuallyDrop, offset_of};
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
-};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicUsize, fence};
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicUsize, fence};
 use std::alloc::{alloc, dealloc};
 
 /// The count comes first, so that a value of any alignment lies at a multiple of 8.
@@ -33,33 +35,46 @@ struct Inner<T> {
 /// larger.
 ///
 /// A raw pointer to the value ([`Counted::into_raw`]) is a multiple of 8: its three lowest bits are free for tags.
-pub struct Counted<T> {
+pub struct Counted<T, R: Reclaim<T> = AtOnce> {
+    inner: NonNull<Inner<T>>,
+    owns: PhantomData<(Inner<T>, R)>,
+}
+
+/// What becomes of a value when its last owner has gone.
+pub trait Reclaim<T> {
+    /// Called once, by the thread that let go last. Dropping `value` drops it and frees its memory.
+    fn reclaim(value: Ownerless<T>);
+}
+
+/// Dropped and freed there and then.
+pub struct AtOnce;
+
+impl<T> Reclaim<T> for AtOnce {
+    #[inline]
+    fn reclaim(value: Ownerless<T>) {
+        drop(value);
+    }
+}
+
+/// A value that no [`Counted`] owns any more. Dropping this drops the value and frees its memory.
+pub struct Ownerless<T> {
     inner: NonNull<Inner<T>>,
     owns: PhantomData<Inner<T>>,
 }
 
 // SAFETY: as for `Arc`: owners on several threads share `&T` (hence `T: Sync`), and any one may be the last and drop
 // the value (hence `T: Send`); the count is atomic.
-unsafe impl<T: Send + Sync> Send for Counted<T> {}
+unsafe impl<T: Send + Sync, R: Reclaim<T>> Send for Counted<T, R> {}
 // SAFETY: as above; `&Counted<T>` can be cloned into an owner.
-unsafe impl<T: Send + Sync> Sync for Counted<T> {}
+unsafe impl<T: Send + Sync, R: Reclaim<T>> Sync for Counted<T, R> {}
 
 impl<T> Counted<T> {
-    const LAYOUT: Layout = Layout::new::<Inner<T>>();
-
     /// Moves `value` into an allocation of its own, with one owner.
     ///
     /// # Errors
     /// [`AllocError::Memory`], and the value back, when the allocator has no memory.
     pub fn try_new(value: T) -> Result<Counted<T>, (AllocError, T)> {
-        // SAFETY: `Inner` holds a counter, so the layout's size is not 0.
-        let pointer = unsafe { alloc(Self::LAYOUT) }.cast::<Inner<T>>();
-        let Some(inner) = NonNull::new(pointer) else {
-            return Err((AllocError::Memory, value));
-        };
-        // SAFETY: fresh memory of `Inner<T>`'s layout.
-        unsafe { inner.write(Inner { count: AtomicUsize::new(1), value }) };
-        Ok(Counted { inner, owns: PhantomData })
+        Counted::try_new_reclaimed(value)
     }
 
     /// What one value takes of the heap, in bytes: the count, the value, and the word and rounding that a malloc of
@@ -69,6 +84,43 @@ impl<T> Counted<T> {
         // Above malloc's own alignment the allocator aligns by hand and loses up to the alignment.
         let align = if Self::LAYOUT.align() > 16 { Self::LAYOUT.align() } else { 0 };
         (if size < 32 { 32 } else { size } + align) as u64
+    }
+
+    /// As [`Counted::from_raw_reclaimed`], of a value that is dropped at once.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn from_raw(raw: NonNull<T>) -> Counted<T> {
+        // SAFETY: by contract.
+        unsafe { Counted::from_raw_reclaimed(raw) }
+    }
+
+    /// As [`Counted::share_raw_reclaimed`], of a value that is dropped at once.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn share_raw(raw: NonNull<T>) -> Counted<T> {
+        // SAFETY: by contract.
+        unsafe { Counted::share_raw_reclaimed(raw) }
+    }
+}
+
+impl<T, R: Reclaim<T>> Counted<T, R> {
+    const LAYOUT: Layout = Layout::new::<Inner<T>>();
+
+    /// As [`Counted::try_new`], `R` saying what becomes of the value in the end.
+    ///
+    /// # Errors
+    /// As [`Counted::try_new`].
+    pub fn try_new_reclaimed(value: T) -> Result<Counted<T, R>, (AllocError, T)> {
+        // SAFETY: `Inner` holds a counter, so the layout's size is not 0.
+        let pointer = unsafe { alloc(Self::LAYOUT) }.cast::<Inner<T>>();
+        let Some(inner) = NonNull::new(pointer) else {
+            return Err((AllocError::Memory, value));
+        };
+        // SAFETY: fresh memory of `Inner<T>`'s layout.
+        unsafe { inner.write(Inner { count: AtomicUsize::new(1), value }) };
+        Ok(Counted { inner, owns: PhantomData })
     }
 
     fn count(&self) -> &AtomicUsize {
@@ -93,7 +145,7 @@ impl<T> Counted<T> {
     }
 
     /// Whether both own the same value.
-    pub fn ptr_eq(&self, other: &Counted<T>) -> bool {
+    pub fn ptr_eq(&self, other: &Counted<T, R>) -> bool {
         self.inner == other.inner
     }
 
@@ -103,7 +155,7 @@ impl<T> Counted<T> {
         unsafe { NonNull::new_unchecked(&raw mut (*self.inner.as_ptr()).value) }
     }
 
-    /// Gives up this owner without giving up its reference: [`Counted::from_raw`] takes it back. A multiple of 8.
+    /// Gives up this owner without giving up its reference: [`Counted::from_raw_reclaimed`] takes it back. A multiple of 8.
     pub fn into_raw(self) -> NonNull<T> {
         ManuallyDrop::new(self).as_raw()
     }
@@ -113,10 +165,9 @@ impl<T> Counted<T> {
     /// # Safety
     /// `raw` must have come from `into_raw` of the same `T` (tags removed), and each such reference may be taken back
     /// once.
-    pub unsafe fn from_raw(raw: NonNull<T>) -> Counted<T> {
-        // SAFETY: by contract `raw` is the `value` field of an `Inner<T>` and was derived from a pointer to the whole.
-        let inner = unsafe { raw.byte_sub(offset_of!(Inner<T>, value)).cast::<Inner<T>>() };
-        Counted { inner, owns: PhantomData }
+    pub unsafe fn from_raw_reclaimed(raw: NonNull<T>) -> Counted<T, R> {
+        // SAFETY: by contract `raw` is the `value` field of an `Inner<T>`.
+        Counted { inner: unsafe { inner_of(raw) }, owns: PhantomData }
     }
 
     /// One more owner of the value at `raw`, whose own reference stays where it is.
@@ -124,32 +175,110 @@ impl<T> Counted<T> {
     /// # Safety
     /// `raw` must have come from `into_raw` or `as_raw` of the same `T` (tags removed), and the value must have an
     /// owner during the call (a reference that is held, or one that cannot be dropped yet because the epoch is pinned).
-    pub unsafe fn share_raw(raw: NonNull<T>) -> Counted<T> {
+    pub unsafe fn share_raw_reclaimed(raw: NonNull<T>) -> Counted<T, R> {
         // SAFETY: by contract; the extra `Counted` is not dropped, so the count it stands for is not taken away.
-        let held = ManuallyDrop::new(unsafe { Counted::from_raw(raw) });
+        let held = ManuallyDrop::new(unsafe { Counted::<T, R>::from_raw_reclaimed(raw) });
         Counted::clone(&held)
+    }
+
+    /// One more owner of the value at `raw`, unless it has none left (`None`).
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw` or `as_raw` of the same `T` (tags removed), and its memory must not be freed
+    /// during the call.
+    #[inline]
+    pub unsafe fn try_share_raw(raw: NonNull<T>) -> Option<Counted<T, R>> {
+        // SAFETY: by contract.
+        let inner = unsafe { inner_of(raw) };
+        // SAFETY: by contract the memory is there, and a count is never borrowed exclusively.
+        let count = unsafe { &(*inner.as_ptr()).count };
+        let mut owners = count.load(Relaxed);
+        while owners != 0 {
+            // Acquire on failure too: who is told that nobody is left sees what the last owner did before.
+            match count.compare_exchange_weak(owners, owners + 1, Relaxed, Acquire) {
+                Ok(_) => return Some(Counted { inner, owns: PhantomData }),
+                Err(now) => owners = now,
+            }
+        }
+        fence(Acquire);
+        None
+    }
+
+    /// Whether the value at `raw` still has an owner. What the caller has read of it before a `true` was read while it had.
+    ///
+    /// # Safety
+    /// As for [`Counted::try_share_raw`].
+    #[inline]
+    pub unsafe fn has_owner(raw: NonNull<T>) -> bool {
+        // What was read before must not be read after.
+        fence(Acquire);
+        // SAFETY: by contract.
+        unsafe { &(*inner_of(raw).as_ptr()).count }.load(Relaxed) != 0
     }
 
     /// The last owner's part of `drop`, kept out of the common path.
     #[cold]
     #[inline(never)]
-    fn drop_value(&mut self) {
+    fn reclaim(&mut self) {
+        R::reclaim(Ownerless { inner: self.inner, owns: PhantomData });
+    }
+}
+
+/// The whole of which `raw` is the value.
+///
+/// # Safety
+/// `raw` is the `value` field of an `Inner<T>` and was derived from a pointer to the whole.
+#[inline]
+unsafe fn inner_of<T>(raw: NonNull<T>) -> NonNull<Inner<T>> {
+    // SAFETY: by contract.
+    unsafe { raw.byte_sub(offset_of!(Inner<T>, value)).cast::<Inner<T>>() }
+}
+
+impl<T> Ownerless<T> {
+    /// The value's address, for a later [`Ownerless::from_raw`].
+    pub fn into_raw(self) -> NonNull<T> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the allocation lives; the field's address is inside it and not null.
+        unsafe { NonNull::new_unchecked(&raw mut (*this.inner.as_ptr()).value) }
+    }
+
+    /// Takes back what a call of [`Ownerless::into_raw`] left behind.
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw` of the same `T`, and is taken back once.
+    pub unsafe fn from_raw(raw: NonNull<T>) -> Ownerless<T> {
+        // SAFETY: by contract.
+        Ownerless { inner: unsafe { inner_of(raw) }, owns: PhantomData }
+    }
+}
+
+impl<T> Deref for Ownerless<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the value is dropped and freed by this value's drop only; `&mut` to it is given to nobody.
+        unsafe { &(*self.inner.as_ptr()).value }
+    }
+}
+
+impl<T> Drop for Ownerless<T> {
+    fn drop(&mut self) {
         /// Frees the allocation even if the value's own drop unwinds.
         struct Allocation(NonNull<u8>, Layout);
         impl Drop for Allocation {
             fn drop(&mut self) {
-                // SAFETY: allocated in `try_new` with this layout, and this is its last owner.
+                // SAFETY: allocated in `try_new_reclaimed` with this layout, and nobody owns or reaches it any more.
                 unsafe { dealloc(self.0.as_ptr(), self.1) };
             }
         }
-        let _allocation = Allocation(self.inner.cast(), Self::LAYOUT);
-        // SAFETY: this was the last owner, so nobody else can reach the value any more.
-        unsafe { core::ptr::drop_in_place(&raw mut (*self.inner.as_ptr()).value) };
+        let _allocation = Allocation(self.inner.cast(), Layout::new::<Inner<T>>());
+        // SAFETY: there is no owner, and whoever reclaims drops this when nobody reaches the value any more.
+        unsafe { core::ptr::drop_in_place(self.inner.as_ptr()) };
     }
 }
 
-impl<T> Clone for Counted<T> {
-    fn clone(&self) -> Counted<T> {
+impl<T, R: Reclaim<T>> Clone for Counted<T, R> {
+    fn clone(&self) -> Counted<T, R> {
         // Relaxed: a new reference is made from one that is held, so the value cannot go away meanwhile.
         let before = self.count().fetch_add(1, Relaxed);
         debug_assert!(before > 0 && before < usize::MAX / 2, "count {before} of a shared value");
@@ -157,7 +286,7 @@ impl<T> Clone for Counted<T> {
     }
 }
 
-impl<T> Deref for Counted<T> {
+impl<T, R: Reclaim<T>> Deref for Counted<T, R> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -166,18 +295,18 @@ impl<T> Deref for Counted<T> {
     }
 }
 
-impl<T> Drop for Counted<T> {
+impl<T, R: Reclaim<T>> Drop for Counted<T, R> {
     fn drop(&mut self) {
         let before = self.count().fetch_sub(1, Release);
         debug_assert!(before > 0, "a value was let go more often than it was shared");
         if before == 1 {
             fence(Acquire);
-            self.drop_value();
+            self.reclaim();
         }
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Counted<T> {
+impl<T: fmt::Debug, R: Reclaim<T>> fmt::Debug for Counted<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
@@ -270,6 +399,34 @@ mod tests {
         }
         let value = counted(Thrower("owned".into()));
         assert!(std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(value))).is_err());
+    }
+
+    /// Leaves the memory to whoever has the address; the value is not dropped before.
+    struct Leave;
+    impl Reclaim<Noted<'static>> for Leave {
+        fn reclaim(value: Ownerless<Noted<'static>>) {
+            value.0.fetch_add(100, Relaxed);
+            value.into_raw();
+        }
+    }
+
+    #[test]
+    fn a_value_without_owners_gets_none_again() {
+        static DROPS: AtomicU32 = AtomicU32::new(0);
+        let made: Result<Counted<_, Leave>, _> = Counted::try_new_reclaimed(Noted(&DROPS));
+        let first = made.map_err(|(error, _)| error).unwrap();
+        let raw = first.as_raw();
+        // SAFETY: the memory is freed below.
+        unsafe {
+            let second = Counted::<_, Leave>::try_share_raw(raw).unwrap();
+            assert!(second.ptr_eq(&first) && Counted::<_, Leave>::has_owner(raw));
+            drop((first, second));
+            assert_eq!(DROPS.load(Relaxed), 100);
+            assert!(!Counted::<_, Leave>::has_owner(raw));
+            assert!(Counted::<_, Leave>::try_share_raw(raw).is_none());
+            drop(Ownerless::from_raw(raw));
+        }
+        assert_eq!(DROPS.load(Relaxed), 101);
     }
 
     #[test]

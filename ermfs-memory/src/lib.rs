@@ -25,7 +25,7 @@ mod reserve;
 mod tlsf;
 
 pub use budget::{Budget, Kind, Purpose, Usage};
-pub use counted::Counted;
+pub use counted::{AtOnce, Counted, Ownerless, Reclaim};
 pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};
