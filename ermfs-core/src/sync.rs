@@ -15,9 +15,9 @@ pub(crate) use core::sync::atomic;
 pub(crate) use loom::sync::atomic;
 
 #[cfg(loom)]
-pub(crate) use model::{Mutex, MutexGuard};
+pub(crate) use model::{Mutex, MutexGuard, RwLock};
 #[cfg(not(loom))]
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 
 #[cfg(all(test, loom))]
 pub(crate) use model::model;
@@ -40,6 +40,23 @@ mod model {
         }
     }
 
+    #[derive(Debug)]
+    pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+
+    impl<T> RwLock<T> {
+        pub(crate) fn new(value: T) -> RwLock<T> {
+            RwLock(loom::sync::RwLock::new(value))
+        }
+
+        pub(crate) fn read(&self) -> loom::sync::RwLockReadGuard<'_, T> {
+            self.0.read().expect("a model ends at its first panic")
+        }
+
+        pub(crate) fn write(&self) -> loom::sync::RwLockWriteGuard<'_, T> {
+            self.0.write().expect("a model ends at its first panic")
+        }
+    }
+
     /// How often a thread may be interrupted in one execution, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
     #[cfg(test)]
     const PREEMPTIONS: usize = 2;
@@ -50,6 +67,8 @@ mod model {
         // Takes what the environment says.
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound.get_or_insert(PREEMPTIONS);
+        // An execution has no more than that many accesses: a block's cells alone are sixteen.
+        builder.max_branches = 20_000;
         builder.check(move || crate::epoch::model::execution(&work));
     }
 }

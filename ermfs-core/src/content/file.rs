@@ -10,12 +10,10 @@
 //! zero, and a packed block stands for no byte past the size. So a file grows by moving its size.
 
 use core::ops::{ControlFlow, Range};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use ermfs_memory::{Counted, PAGE_SIZE};
-use parking_lot::RwLock;
 
 use super::block::{Block, BlockRef, RawBlock};
 use super::cuts::Cuts;
@@ -28,6 +26,8 @@ use super::{BLOCK, FileInfo, Form, Snapshot, in_mode};
 use crate::descriptor::Descriptor;
 use crate::errno::{Errno, Result};
 use crate::space::Space;
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// All bytes of one regular file.
 pub struct Content {

@@ -119,7 +119,11 @@ impl Drop for Retired {
 }
 
 /// As many pages as a thread keeps to itself.
+#[cfg(not(loom))]
 const PAGES_AT: usize = PUSHED_AT as usize / PAGE_SIZE;
+/// A model is to see each of them freed as soon as it may be.
+#[cfg(loom)]
+const PAGES_AT: usize = 1;
 
 /// Pages of raw blocks that were replaced one by one: retired together, because each by itself would cost as much as the
 /// write that replaced it. Dropping them frees them.
@@ -138,11 +142,11 @@ impl Pages {
     /// Adds a page. The result has to be retired now.
     fn add(&mut self, space: &Arc<Space>, page: Page) -> Option<Pages> {
         let others = self.space.as_ref().is_some_and(|mine| !Arc::ptr_eq(mine, space));
-        let retired = (others || self.len == PAGES_AT).then(|| self.take());
+        let before = others.then(|| self.take());
         self.space.get_or_insert_with(|| Arc::clone(space));
         self.pages[self.len] = Some(page);
         self.len += 1;
-        retired
+        if self.len == PAGES_AT { Some(self.take()) } else { before }
     }
 
     fn take(&mut self) -> Pages {

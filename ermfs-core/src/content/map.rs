@@ -33,7 +33,7 @@ pub(super) struct Node {
 impl Node {
     fn try_new(space: &Arc<Space>, height: u32, purpose: Purpose) -> Result<Counted<Node>> {
         let charge = space.charged(Kind::Metadata, Counted::<Node>::footprint(), purpose)?;
-        let node = Node { space: Arc::clone(space), height, slots: [const { Slot::empty() }; FANOUT] };
+        let node = Node { space: Arc::clone(space), height, slots: core::array::from_fn(|_| Slot::empty()) };
         charge.keep();
         Ok(Counted::try_new(node).map_err(|(error, _)| error)?)
     }
@@ -73,7 +73,7 @@ fn span(height: u32) -> u64 {
 }
 
 impl BlockMap {
-    pub(super) const fn new() -> BlockMap {
+    pub(super) fn new() -> BlockMap {
         BlockMap { root: Slot::empty() }
     }
 

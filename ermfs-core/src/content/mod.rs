@@ -21,6 +21,8 @@ mod io;
 mod locked;
 mod lockless;
 mod map;
+#[cfg(all(test, loom))]
+mod models;
 mod pack;
 mod packed;
 mod range;
@@ -32,6 +34,7 @@ mod slot;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod write;
 
 use ermfs_memory::BLOCK_SIZE;

@@ -6,7 +6,6 @@
 //! block afterwards, nothing has changed it. Blocks that were not changed since are not looked at.
 
 use core::ops::ControlFlow;
-use core::sync::atomic::Ordering;
 
 use ermfs_memory::{Counted, PAGE_SIZE, Piece};
 
@@ -18,6 +17,7 @@ use super::{BLOCK, Content, Scratch, in_mode, valid_in};
 use crate::codec;
 use crate::gate;
 use crate::space::Compress;
+use crate::sync::atomic::Ordering;
 
 /// A block to pack: where it is, what it is, and how many of its bytes the file has.
 struct Candidate {

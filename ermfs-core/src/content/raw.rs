@@ -9,14 +9,15 @@ use core::mem::ManuallyDrop;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, Purpose};
 
 use super::io::{Sink, Source};
+use super::trace;
 use crate::errno::{Errno, Result};
 use crate::space::Space;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -186,7 +187,7 @@ impl RawBlock {
 
     /// Puts the fill mark of a block that nobody else knows where its last byte that may not be zero ends.
     pub(super) fn set_mark(&mut self, mark: usize) {
-        *self.mark.get_mut() = mark as u32;
+        self.mark.store(mark as u32, Ordering::Relaxed);
     }
 
     fn is_ours(&self, index: usize) -> bool {
@@ -352,6 +353,7 @@ impl RawBlock {
         let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
         let page = Page::alloc()?;
         charge.keep();
+        trace::written(page.as_ptr(), PAGE_SIZE);
         // SAFETY: the page was just allocated, so nobody else can see it, and both ranges lie in it.
         unsafe {
             ptr::write_bytes(page.as_ptr(), 0, cover.start);
@@ -424,6 +426,7 @@ impl RawBlock {
         // by nobody (B1).
         unsafe {
             let (from, to) = (other.as_ptr(), page.as_ptr());
+            trace::written(to, PAGE_SIZE);
             ptr::copy_nonoverlapping(from, to, cover.start);
             ptr::copy_nonoverlapping(from.add(cover.end), to.add(cover.end), PAGE_SIZE - cover.end);
         }
@@ -445,6 +448,7 @@ impl RawBlock {
         self.settled.store(false, Ordering::Relaxed);
         self.for_each_run(from, n, |run, len| {
             let address = run.expect("made ready before");
+            trace::written(address, len);
             // SAFETY: by this function's contract (B1, B3).
             unsafe { source.take(address, len) }
         });
@@ -536,6 +540,7 @@ impl RawBlock {
             } else if let Some(page) = self.page(index) {
                 let start = index * PAGE_SIZE;
                 let (from, to) = (from.max(start) - start, end.min(start + PAGE_SIZE) - start);
+                trace::written(page.as_ptr().wrapping_add(from), to - from);
                 // SAFETY: from <= to <= PAGE_SIZE, and the page is ours alone (checked above).
                 unsafe { ptr::write_bytes(page.as_ptr().add(from), 0, to - from) };
             }
@@ -593,7 +598,10 @@ fn put(run: Option<*mut u8>, len: usize, sink: &mut Sink<'_>) {
     match run {
         // SAFETY: a run lies within pages that the block held when it was reached, and nobody writes what a reader of the
         // block may see (B1, B3).
-        Some(address) => unsafe { sink.put(address, len) },
+        Some(address) => unsafe {
+            trace::read(address, len);
+            sink.put(address, len)
+        },
         None => sink.put_zeros(len),
     }
 }

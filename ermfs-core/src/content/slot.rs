@@ -9,7 +9,6 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use ermfs_memory::Counted;
 
@@ -17,6 +16,7 @@ use super::block::{Block, BlockRef, PackedBlock, RawBlock};
 use super::file::Books;
 use super::map::Node;
 use crate::epoch::Guard;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 const TAG: usize = 0b11;
 const RAW: usize = 0b01;
@@ -69,7 +69,7 @@ fn untagged<T>(word: usize) -> NonNull<T> {
 }
 
 impl Slot {
-    pub(super) const fn empty() -> Slot {
+    pub(super) fn empty() -> Slot {
         Slot(AtomicUsize::new(0))
     }
 
@@ -158,12 +158,12 @@ impl Slot {
 
     /// The same in place.
     pub(super) fn forget(&mut self) {
-        *self.0.get_mut() = 0;
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// The node below, of a slot that nobody else knows.
     pub(super) fn node_mut(&mut self) -> Option<&mut Node> {
-        let word = *self.0.get_mut();
+        let word = self.0.load(Ordering::Relaxed);
         // SAFETY: a node has the one reference its slot owns, and the slot is borrowed exclusively.
         (word & TAG == NODE).then(|| unsafe { &mut *untagged::<Node>(word).as_ptr() })
     }
@@ -182,7 +182,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let word = *self.0.get_mut();
+        let word = self.0.load(Ordering::Relaxed);
         // SAFETY: the slot owns exactly one reference of what its word names, and gives it up here.
         unsafe {
             match word & TAG {
