@@ -158,6 +158,11 @@ impl Space {
         self.retired.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Whether something that was noted as retired is not free yet.
+    pub(crate) fn has_garbage(&self) -> bool {
+        self.retired.load(Ordering::Relaxed) > 0
+    }
+
     /// Releases what was noted as retired and is free now.
     pub(crate) fn release_retired(&self, kind: Kind, bytes: u64) {
         self.note_freed(bytes);
@@ -165,7 +170,7 @@ impl Space {
     }
 
     fn has_retired(&self) -> bool {
-        self.cache.has_retired() || self.retired.load(Ordering::Relaxed) > 0
+        self.cache.has_retired() || self.has_garbage()
     }
 
     #[cold]

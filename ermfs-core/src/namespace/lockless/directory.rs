@@ -409,3 +409,8 @@ fn carry(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod harness;
+#[cfg(all(test, not(loom)))]
+mod tests;

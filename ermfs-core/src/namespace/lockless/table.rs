@@ -142,6 +142,13 @@ impl<'a> Table<'a> {
         (self.header().used.load(Relaxed) as usize + 1) * 4 <= self.capacity() * 3
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn has_never_used_quarter(self) -> bool {
+        let never_used = self.chain(0).filter(|slot| slot.load(Relaxed).is_null()).count();
+        never_used == self.capacity() - self.header().used.load(Relaxed) as usize
+            && never_used * 4 >= self.capacity()
+    }
+
     /// Shows a dentry in the first slot of its chain that was never used.
     pub(super) fn enter(self, dentry: Dentry<'_>) {
         let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed).is_null());
