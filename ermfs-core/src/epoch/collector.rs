@@ -74,8 +74,24 @@ impl Participant {
 /// As there.
 #[inline]
 pub(super) unsafe fn retire<T>(at: NonNull<T>, bytes: usize, free: unsafe fn(NonNull<T>), guard: &Guard) {
+    // SAFETY: by contract.
+    unsafe { retire_with(at, bytes, (), move |at, ()| free(at), guard) };
+}
+
+/// See [`super::retire_with`].
+///
+/// # Safety
+/// As there.
+#[inline]
+pub(super) unsafe fn retire_with<T, C>(
+    at: NonNull<T>,
+    bytes: usize,
+    context: C,
+    free: impl FnOnce(NonNull<T>, C),
+    guard: &Guard,
+) {
     // SAFETY: by contract, whatever thread it runs on.
-    unsafe { guard.defer_unchecked(move || free(at)) };
+    unsafe { guard.defer_unchecked(move || free(at, context)) };
     // A thread that is too far in its end to count frees by its last pin.
     let _ = PARTICIPANT.try_with(|part| part.retired.set(part.retired.get().saturating_add(bytes)));
 }
@@ -83,6 +99,10 @@ pub(super) unsafe fn retire<T>(at: NonNull<T>, bytes: usize, free: unsafe fn(Non
 /// See [`super::look`]: nothing to note here.
 #[inline]
 pub(super) fn note_look<T>(_at: NonNull<T>, _guard: &Guard) {}
+
+/// See [`super::note_look`]: nothing to note here.
+#[inline]
+pub(super) fn note_look_of_thread<T>(_at: NonNull<T>) {}
 
 /// Whether the calling thread is pinned: then nothing that it retires can be freed before it unpins.
 pub(crate) fn is_pinned() -> bool {

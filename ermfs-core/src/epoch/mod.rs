@@ -9,8 +9,8 @@
 //!
 //! Built with `--cfg loom`, a collector of the tests' own (`model`) stands in for crossbeam-epoch: it frees as
 //! early as the promise allows, and a test in which something is looked at that is freed, or freed while it is
-//! looked at, fails. It learns what is looked at from [`look`] and what is freed from [`retire`], which the
-//! lock-free modules therefore use.
+//! looked at, fails. It learns what is looked at from [`look`] and [`note_look`], and what is freed from
+//! [`retire`] and [`retire_with`], which the lock-free modules therefore use.
 
 #[cfg(not(loom))]
 mod collector;
@@ -38,6 +38,28 @@ pub(crate) const FLUSH_BYTES: usize = 256 * 1024;
 pub(crate) unsafe fn retire<T>(at: NonNull<T>, bytes: usize, free: unsafe fn(NonNull<T>), guard: &Guard) {
     // SAFETY: by this function's contract.
     unsafe { backend::retire(at, bytes, free, guard) };
+}
+
+/// As [`retire`], with something that `free` needs: no more than two words, to need no memory.
+///
+/// # Safety
+/// As there; `context` may go to another thread, too.
+#[inline]
+pub(crate) unsafe fn retire_with<T, C>(
+    at: NonNull<T>,
+    bytes: usize,
+    context: C,
+    free: impl FnOnce(NonNull<T>, C),
+    guard: &Guard,
+) {
+    // SAFETY: by this function's contract.
+    unsafe { backend::retire_with(at, bytes, context, free, guard) };
+}
+
+/// Notes, in a model, that the calling thread looks at what `at` points to under whatever pins or locks it has.
+#[inline]
+pub(crate) fn note_look<T>(at: NonNull<T>) {
+    backend::note_look_of_thread(at);
 }
 
 /// What `at` points to, for as long as the pin.

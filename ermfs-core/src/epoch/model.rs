@@ -139,12 +139,24 @@ fn note_freed(address: usize, free: Free) {
 ///
 /// # Safety
 /// As there.
-pub(super) unsafe fn retire<T>(at: NonNull<T>, _bytes: usize, free: unsafe fn(NonNull<T>), guard: &Guard) {
-    let free = move || {
-        // SAFETY: by contract.
-        unsafe { free(at) };
-    };
-    // SAFETY: extends the life of `T` in the closure's type only; called before the execution ends.
+pub(super) unsafe fn retire<T>(at: NonNull<T>, bytes: usize, free: unsafe fn(NonNull<T>), guard: &Guard) {
+    // SAFETY: by contract.
+    unsafe { retire_with(at, bytes, (), move |at, ()| free(at), guard) };
+}
+
+/// See [`super::retire_with`].
+///
+/// # Safety
+/// As there.
+pub(super) unsafe fn retire_with<T, C>(
+    at: NonNull<T>,
+    _bytes: usize,
+    context: C,
+    free: impl FnOnce(NonNull<T>, C),
+    guard: &Guard,
+) {
+    let free = move || free(at, context);
+    // SAFETY: extends the lives of `T` and `C` in the closure's type only; called before the execution ends.
     let free = unsafe { core::mem::transmute::<Box<dyn FnOnce() + '_>, Free>(Box::new(free)) };
     guard.defer_free(Some(at.addr().get()), free);
 }
@@ -170,6 +182,17 @@ pub(super) fn note_look<T>(at: NonNull<T>, guard: &Guard) {
         assert!(!books.freed.contains(&address), "{address:#x} is looked at after it was freed");
         let pin = books.pins.get_mut(&guard.number).expect("a guard is a pin");
         pin.looked_at.insert(address);
+    });
+}
+
+/// See [`super::note_look`].
+pub(super) fn note_look_of_thread<T>(at: NonNull<T>) {
+    let (address, thread) = (at.addr().get(), current().id());
+    with(|books| {
+        assert!(!books.freed.contains(&address), "{address:#x} is looked at after it was freed");
+        for pin in books.pins.values_mut().filter(|pin| pin.thread == thread) {
+            pin.looked_at.insert(address);
+        }
     });
 }
 

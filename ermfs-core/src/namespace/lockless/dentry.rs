@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ermfs_memory::Kind;
 
-use crate::epoch::Guard;
+use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::namespace::entries::Room;
 use crate::namespace::inode::Inode;
@@ -145,6 +145,7 @@ impl<'a> Dentry<'a> {
 
     #[inline]
     fn header(self) -> &'a Header {
+        epoch::note_look(self.at);
         // SAFETY: good for `'a` by the contract of `from_raw`, and only the word changes, which is atomic.
         unsafe { self.at.as_ref() }
     }
@@ -188,10 +189,9 @@ impl<'a> Dentry<'a> {
     /// # Safety
     /// It stands for nothing, and no new look-up can come to it. Called once.
     pub(super) unsafe fn retire(self, guard: &Guard, space: &Arc<Space>) {
-        let at = self.at;
         let bytes = footprint(usize::from(self.header().len));
         // SAFETY: by this function's contract. The closure runs when nobody sees it.
-        unsafe { super::retire(guard, space, bytes, move || Dentry::from_raw(at).free()) };
+        unsafe { super::retire(self.at, bytes, space, guard, |at| Dentry::from_raw(at).free()) };
     }
 
     /// Frees it; what is to be released.
@@ -199,12 +199,12 @@ impl<'a> Dentry<'a> {
     /// # Safety
     /// Nobody sees it any more.
     pub(super) unsafe fn free(self) -> u64 {
-        let len = usize::from(self.header().len);
         // SAFETY: by this function's contract; made by `Prepared::new` with this layout, freed once.
         unsafe {
+            let len = usize::from(self.at.as_ref().len);
             self.at.drop_in_place();
             dealloc(self.at.as_ptr().cast(), layout(len));
+            footprint(len)
         }
-        footprint(len)
     }
 }

@@ -412,5 +412,7 @@ fn carry(
 
 #[cfg(test)]
 mod harness;
+#[cfg(all(test, loom))]
+mod loom;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -30,38 +30,29 @@ mod order;
 mod record;
 mod table;
 
-use core::cell::Cell;
+use core::ptr::NonNull;
 use std::sync::Arc;
 
 use ermfs_memory::Kind;
 
 pub(super) use directory::{Directory, Sealed};
 
-use crate::epoch::Guard;
+use crate::epoch::{self, Guard};
 use crate::space::Space;
 
-/// What a thread may retire before it has the collector look at what can be freed.
-const RETIRED_MAX: u64 = 64 * 1024;
-
-thread_local! {
-    /// What this thread has retired since it last did.
-    static RETIRED: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Has `free` run when every pin of now is gone, and what it answers, which is `bytes` of metadata, released.
+/// Has `free` run when every pin of now is gone, and the `bytes` of metadata that it answers then released.
 ///
 /// # Safety
-/// No new look-up can come to what `free` frees, which may run on any thread, once.
-unsafe fn retire(guard: &Guard, space: &Arc<Space>, bytes: u64, free: impl FnOnce() -> u64) {
+/// No new look-up can come to `at`; `free`, which may run on any thread, is right for it, and the only call that frees it.
+unsafe fn retire<T>(
+    at: NonNull<T>,
+    bytes: u64,
+    space: &Arc<Space>,
+    guard: &Guard,
+    free: impl FnOnce(NonNull<T>) -> u64,
+) {
     space.note_retired(bytes);
-    let space = Arc::clone(space);
-    // SAFETY: by this function's contract; what the closure owns beside it is an `Arc` that is `Send`.
-    unsafe {
-        guard.defer_unchecked(move || space.release_retired(Kind::Metadata, free()));
-    }
-    let retired = RETIRED.get() + bytes;
-    RETIRED.set(if retired > RETIRED_MAX { 0 } else { retired });
-    if retired > RETIRED_MAX {
-        guard.flush();
-    }
+    let release = move |at, space: Arc<Space>| space.release_retired(Kind::Metadata, free(at));
+    // SAFETY: by this function's contract; an `Arc` may go anywhere.
+    unsafe { epoch::retire_with(at, bytes as usize, Arc::clone(space), release, guard) };
 }

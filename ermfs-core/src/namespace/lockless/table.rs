@@ -13,7 +13,7 @@ use std::alloc::{alloc, dealloc};
 use std::sync::Arc;
 
 use super::dentry::{self, Dentry};
-use crate::epoch::Guard;
+use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::namespace::malloc_footprint;
 use crate::namespace::name::Name;
@@ -95,6 +95,7 @@ impl<'a> Table<'a> {
 
     #[inline]
     fn header(self) -> &'a Header {
+        epoch::note_look(self.at);
         // SAFETY: good for `'a` by the contract of `from_raw`.
         unsafe { self.at.as_ref() }
     }
@@ -178,11 +179,9 @@ impl<'a> Table<'a> {
     /// # Safety
     /// It is no directory's any more. Called once.
     pub(super) unsafe fn retire(self, guard: &Guard, space: &Arc<Space>) {
-        let at = self.at;
+        let bytes = footprint(self.capacity());
         // SAFETY: by this function's contract. The closure runs when nobody sees it.
-        unsafe {
-            super::retire(guard, space, footprint(self.capacity()), move || Table::from_raw(at).free())
-        };
+        unsafe { super::retire(self.at, bytes, space, guard, |at| Table::from_raw(at).free()) };
     }
 
     /// Frees it; what is to be released.
@@ -190,17 +189,17 @@ impl<'a> Table<'a> {
     /// # Safety
     /// Nobody sees it any more.
     pub(super) unsafe fn free(self) -> u64 {
-        let capacity = self.capacity();
-        let layout = layout(capacity).expect("it was made with it");
         // SAFETY: by this function's contract; made by `new` with this layout, freed once.
         unsafe {
+            let capacity = self.at.as_ref().mask as usize + 1;
+            let layout = layout(capacity).expect("it was made with it");
             if core::mem::needs_drop::<Slot>() {
                 let slots = (&raw mut (*self.at.as_ptr()).slots).cast::<Slot>();
                 ptr::slice_from_raw_parts_mut(slots, capacity).drop_in_place();
             }
             self.at.drop_in_place();
             dealloc(self.at.as_ptr().cast(), layout);
+            footprint(capacity)
         }
-        footprint(capacity)
     }
 }
