@@ -10,9 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ermfs_core::process::{OpenFile, Operation};
+use ermfs_core::process::{OpenFile, OpenFileRef, Operation};
 use ermfs_core::{At, Errno, Fs as Engine, InodeKind};
-use ermfs_memory::Counted;
 
 use crate::error::os;
 use crate::held::Held;
@@ -29,14 +28,14 @@ const BATCH: usize = 128;
 ///
 /// [`Fs::read_dir`]: crate::Fs::read_dir
 pub struct ReadDir {
-    directory: Held<Counted<OpenFile>>,
+    directory: Held<OpenFileRef>,
     path: Arc<PathBuf>,
     batch: VecDeque<DirEntry>,
     ended: bool,
 }
 
 impl ReadDir {
-    pub(crate) fn new(directory: Counted<OpenFile>, path: PathBuf) -> ReadDir {
+    pub(crate) fn new(directory: OpenFileRef, path: PathBuf) -> ReadDir {
         ReadDir {
             directory: Held::new(directory),
             path: Arc::new(path),
@@ -105,7 +104,7 @@ impl fmt::Debug for ReadDir {
 /// One entry of a directory, from [`ReadDir`]. It keeps the directory open.
 #[derive(Clone)]
 pub struct DirEntry {
-    directory: Held<Counted<OpenFile>>,
+    directory: Held<OpenFileRef>,
     path: Arc<PathBuf>,
     name: OsString,
     ino: u64,

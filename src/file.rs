@@ -9,9 +9,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use ermfs_core::process::{OpenFile, Operation};
+use ermfs_core::process::{OpenFile, OpenFileRef, Operation};
 use ermfs_core::{Content, Ended, Errno, ExportFlags, FileInfo, MAX_FILE_SIZE, Sink, Source};
-use ermfs_memory::Counted;
 
 use crate::buffers;
 use crate::error::{offset, os};
@@ -33,11 +32,11 @@ use crate::view::View;
 ///
 /// [`Compress::OnClose`]: crate::Compress::OnClose
 pub struct File {
-    open: Held<Counted<OpenFile>>,
+    open: Held<OpenFileRef>,
 }
 
 impl File {
-    pub(crate) fn new(open: Counted<OpenFile>) -> File {
+    pub(crate) fn new(open: OpenFileRef) -> File {
         File { open: Held::new(open) }
     }
 
@@ -290,7 +289,7 @@ impl File {
         self.info().map(|info| info.stored_bytes)
     }
 
-    pub(crate) fn description(&self) -> &Counted<OpenFile> {
+    pub(crate) fn description(&self) -> &OpenFileRef {
         &self.open
     }
 

@@ -19,6 +19,7 @@ use crate::errno::{Errno, Result};
 use crate::namespace::{self, Attributes, InodeKind, InodeRef, Locks, NameHasher};
 use crate::observer::{Observer, Observers};
 use crate::space::{Compress, Policy, Space};
+use crate::stripes::Stripes;
 
 /// How names, descriptors and content are kept from disturbing one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +248,7 @@ pub struct Fs {
     /// Dropped by taking the tree apart.
     root: ManuallyDrop<InodeRef>,
     device: u64,
-    open_descriptions: AtomicU64,
+    open_descriptions: Stripes,
 }
 
 impl Fs {
@@ -282,7 +283,7 @@ impl Fs {
             shared,
             root: ManuallyDrop::new(root),
             device: NEXT_DEVICE.fetch_add(1, Relaxed),
-            open_descriptions: AtomicU64::new(0),
+            open_descriptions: Stripes::new(),
         }))
     }
 
@@ -326,17 +327,17 @@ impl Fs {
 
     /// An open file description of this filesystem was made; for [`Statistics::open_descriptions`].
     pub fn description_opened(&self) {
-        self.open_descriptions.fetch_add(1, Relaxed);
+        self.open_descriptions.add(1);
     }
 
     /// How many open file descriptions there are.
     pub(crate) fn open_descriptions(&self) -> u64 {
-        self.open_descriptions.load(Relaxed)
+        self.open_descriptions.sum()
     }
 
     /// An open file description of this filesystem went.
     pub fn description_closed(&self) {
-        self.open_descriptions.fetch_sub(1, Relaxed);
+        self.open_descriptions.subtract(1);
     }
 
     /// Who the process is to this filesystem: its effective ids as they were when the filesystem was made, or when
@@ -391,7 +392,7 @@ impl Fs {
         Statistics {
             files: self.shared.files.load(Relaxed),
             directories: self.shared.directories.load(Relaxed),
-            open_descriptions: self.open_descriptions.load(Relaxed),
+            open_descriptions: self.open_descriptions.sum(),
             logical_bytes: counters.logical_bytes.load(Relaxed),
             raw_bytes: usage.raw,
             packed_bytes: usage.packed,

@@ -24,6 +24,7 @@ mod namespace;
 mod observer;
 pub mod process;
 mod space;
+mod stripes;
 mod sync;
 #[cfg(test)]
 mod testing;

@@ -22,6 +22,24 @@ pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 #[cfg(all(test, loom))]
 pub(crate) use model::model;
 
+/// A slice of `len` values that are what zero bytes are; memory that comes zero from the kernel is not touched.
+///
+/// # Errors
+/// Without memory.
+#[cfg(not(loom))]
+pub(crate) fn zeroed<T: ermfs_memory::Zeroable>(
+    len: usize,
+    _value: fn() -> T,
+) -> Result<Box<[T]>, ermfs_memory::AllocError> {
+    ermfs_memory::try_zeroed_slice(len)
+}
+
+/// loom's atomics are no zero bytes, so each is made.
+#[cfg(loom)]
+pub(crate) fn zeroed<T>(len: usize, value: fn() -> T) -> Result<Box<[T]>, ermfs_memory::AllocError> {
+    Ok((0..len).map(|_| value()).collect())
+}
+
 /// loom's locks in the shape of parking_lot's, which know no poisoning, and how its tests are run.
 #[cfg(loom)]
 mod model {

@@ -8,12 +8,11 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ermfs_core::process::{MAX_TRANSFER, OpenFile};
+use ermfs_core::process::{MAX_TRANSFER, OpenFile, OpenFileRef};
 use ermfs_core::{
     At, Credentials, Errno, Fs, InodeKind, InodeRef, Metadata, RenameFlags, Result, Sink, Source, TimeSet,
     XattrName, XattrSet,
 };
-use ermfs_memory::Counted;
 
 use crate::caller::Caller;
 use crate::handles::Handles;
@@ -298,7 +297,7 @@ impl Operations {
     }
 
     /// Closes a handle. The last writer's packs the file, which is no change that the kernel made.
-    pub(crate) fn release(&self, handle: u64) -> Option<Counted<OpenFile>> {
+    pub(crate) fn release(&self, handle: u64) -> Option<OpenFileRef> {
         self.handles.remove(handle)
     }
 

@@ -84,6 +84,7 @@ impl Fs {
             if let Some(inode) = found.acquire() {
                 return Ok((inode, false));
             }
+            at.check_start()?;
         }
     }
 

@@ -31,6 +31,7 @@ use crate::content::Content;
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::fs::{Mode, Shared};
+use crate::space::Space;
 use crate::time;
 
 /// An `O_TMPFILE` inode that may still be given its first name.
@@ -158,6 +159,12 @@ impl Inode {
             Body::Symlink(_) => InodeKind::Symlink,
             Body::Special(special) => special.kind,
         }
+    }
+
+    /// The resources of the filesystem it lies in.
+    #[inline]
+    pub(crate) fn space(&self) -> &Space {
+        self.shared.space()
     }
 
     /// A regular file's bytes.
@@ -389,6 +396,10 @@ impl<'g> Reached<'g> {
     pub(super) fn get(self) -> &'g Inode {
         // SAFETY: by the contract of `new`; the other constructors give their reason where they are.
         unsafe { self.inode.as_ref() }
+    }
+
+    pub(super) fn is_gone(self) -> bool {
+        self.get().counts.is_gone()
     }
 
     pub(super) fn is(self, other: Reached<'_>) -> bool {

@@ -24,6 +24,7 @@ impl Fs {
             if let Some(inode) = found.acquire() {
                 return Ok(inode);
             }
+            at.check_start()?;
         }
     }
 
@@ -40,6 +41,7 @@ impl Fs {
             if !found.get().counts.is_gone() {
                 return Ok(metadata);
             }
+            at.check_start()?;
         }
     }
 

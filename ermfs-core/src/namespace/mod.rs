@@ -60,7 +60,7 @@ pub use rename::RenameFlags;
 pub use xattr::{XATTR_SIZE_MAX, XattrName};
 
 use crate::credentials::Credentials;
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::fs::{Fs, Shared};
 
 /// Where a path starts: a directory of a filesystem, as the dirfd of an `*at` call; and for whom. An absolute path starts at
@@ -69,12 +69,24 @@ use crate::fs::{Fs, Shared};
 pub struct At<'a> {
     /// The filesystem.
     pub fs: &'a Arc<Fs>,
-    /// An inode of that filesystem.
+    /// An inode of that filesystem. For calls that only read, who made the reference may have let it go meanwhile, as long
+    /// as it was there under a pin that lasts.
     pub dir: &'a InodeRef,
     /// Who the call is made for.
     pub who: &'a Credentials,
     /// The permission bits that new files do not get.
     pub umask: u32,
+}
+
+impl At<'_> {
+    /// For who has found an inode that is gone, before it looks again.
+    ///
+    /// # Errors
+    /// `ENOENT` when the start itself is gone, which happens to who has only pinned it: then the next look finds the same.
+    #[cold]
+    fn check_start(&self) -> Result<()> {
+        if self.dir.reach().is_gone() { Err(Errno::ENOENT) } else { Ok(()) }
+    }
 }
 
 /// What an allocation of `size` bytes takes with a malloc of 16-byte granularity and one word of overhead, as glibc's.

@@ -2,8 +2,8 @@
 //!
 //! Promises: the default filesystem is made by the first call that needs it, and stays; the working
 //! directory keeps the filesystem it lies in alive. Owns both. A path that names neither costs no lock
-//! of the process; a relative one takes the working directory's slot for a few instructions, and
-//! nothing while the working directory is still the root.
+//! of the process; a relative one takes, in locked mode, the working directory's slot for a few
+//! instructions, and nothing while the working directory is still the root.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,10 @@ use ermfs_memory::Counted;
 use parking_lot::Mutex;
 
 use super::calls::files::current_umask as umask;
-use super::fd_table;
-use super::locked::Slot;
-use super::open_file::OpenFile;
-use super::{AT_FDCWD, Operation};
+use super::open_file::{OpenFile, OpenFileRef};
+use super::place::Place;
+use super::reclaim::ByEpoch;
+use super::{AT_FDCWD, Operation, fd_table, working_directory};
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::fs::{Config, Fs, Mode};
@@ -23,18 +23,9 @@ use crate::namespace::{At, EXECUTE, InodeKind, InodeRef};
 /// Longest path, the NUL that C needs included.
 const PATH_MAX: usize = libc::PATH_MAX as usize;
 
-/// A directory and the filesystem it lies in.
-pub(super) struct Place {
-    // Let go before its filesystem.
-    dir: InodeRef,
-    fs: Arc<Fs>,
-}
-
 static DEFAULT: OnceLock<Place> = OnceLock::new();
 /// What the default filesystem is going to be made with; also held while it is made.
 static DEFAULT_CONFIG: Mutex<Option<Config>> = Mutex::new(None);
-/// The working directory; empty while it is the default filesystem's root.
-static WORKING_DIRECTORY: Slot<Place> = Slot::empty();
 
 /// Remembers what the default filesystem is to be made with.
 ///
@@ -56,9 +47,9 @@ pub(super) fn configure_default(config: &Config) -> Result<()> {
 /// `EBUSY` while anything of it is open; `ENOSPC`, `ENOMEM`: nothing has changed.
 pub(super) fn switch_default(mode: Mode) -> Result<()> {
     match DEFAULT.get() {
-        Some(place) if place.fs.open_descriptions() > 0 => Err(Errno::EBUSY),
+        Some(place) if place.fs().open_descriptions() > 0 => Err(Errno::EBUSY),
         // SAFETY: no other thread is inside.
-        Some(place) => unsafe { place.fs.set_mode(mode) },
+        Some(place) => unsafe { place.fs().set_mode(mode) },
         None => {
             if let Some(config) = &mut *DEFAULT_CONFIG.lock() {
                 config.mode = mode;
@@ -74,7 +65,7 @@ pub(super) fn switch_default(mode: Mode) -> Result<()> {
 /// Those of [`Fs::new`].
 pub fn default_fs() -> Result<Arc<Fs>> {
     let _inside = crate::gate::enter();
-    Ok(Arc::clone(&default_place()?.fs))
+    Ok(Arc::clone(default_place()?.fs()))
 }
 
 /// The default filesystem's root.
@@ -91,19 +82,24 @@ fn make_default() -> Result<&'static Place> {
     let mut pending = DEFAULT_CONFIG.lock();
     if DEFAULT.get().is_none() {
         let fs = Fs::new(pending.as_ref().unwrap_or(&Config::default()))?;
-        let dir = fs.root();
         *pending = None;
         // Made under the lock, so nobody else has set it.
-        let _ = DEFAULT.set(Place { fs, dir });
+        let _ = DEFAULT.set(Place::of_default(fs));
     }
     DEFAULT.get().ok_or(Errno::ENOMEM)
+}
+
+/// Whether it is the default filesystem.
+#[inline]
+pub(super) fn is_default(fs: &Arc<Fs>) -> bool {
+    DEFAULT.get().is_some_and(|place| Arc::ptr_eq(place.fs(), fs))
 }
 
 /// Where a path starts, or what a descriptor names, kept alive for the call.
 pub(super) enum Start {
     Default(&'static Place),
-    WorkingDirectory(Counted<Place>),
-    File(Counted<OpenFile>),
+    WorkingDirectory(Counted<Place, ByEpoch>),
+    File(OpenFileRef),
 }
 
 impl Start {
@@ -131,29 +127,30 @@ impl Start {
     /// Those of making the default filesystem.
     #[inline]
     pub(super) fn working_directory() -> Result<Start> {
-        match WORKING_DIRECTORY.get() {
+        match working_directory::get() {
             Some(place) => Ok(Start::WorkingDirectory(place)),
             None => Ok(Start::Default(default_place()?)),
         }
     }
 
     #[inline]
-    pub(super) fn fs(&self) -> &Arc<Fs> {
+    fn place(&self) -> &Place {
         match self {
-            Start::Default(place) => &place.fs,
-            Start::WorkingDirectory(place) => &place.fs,
-            Start::File(file) => file.fs(),
+            Start::Default(place) => place,
+            Start::WorkingDirectory(place) => place,
+            Start::File(file) => file.place(),
         }
+    }
+
+    #[inline]
+    pub(super) fn fs(&self) -> &Arc<Fs> {
+        self.place().fs()
     }
 
     /// The directory, or, for a descriptor, whatever it names.
     #[inline]
     pub(super) fn inode(&self) -> &InodeRef {
-        match self {
-            Start::Default(place) => &place.dir,
-            Start::WorkingDirectory(place) => &place.dir,
-            Start::File(file) => file.inode(),
-        }
+        self.place().inode()
     }
 
     /// As the start of the walk along `path`.
@@ -162,6 +159,14 @@ impl Start {
     /// `ENOENT` for the empty path, `ENOTDIR` when a relative path would start at what is no directory.
     #[inline]
     pub(super) fn at(&self, path: &[u8]) -> Result<At<'_>> {
+        self.place().at(path)
+    }
+}
+
+impl Place {
+    /// See [`Start::at`].
+    #[inline]
+    fn at(&self, path: &[u8]) -> Result<At<'_>> {
         let first = *path.first().ok_or(Errno::ENOENT)?;
         let dir = self.inode();
         if first != b'/' && dir.kind() != InodeKind::Directory {
@@ -184,6 +189,44 @@ pub(super) fn with_start<R>(dirfd: i32, path: &[u8], work: impl FnOnce(At<'_>) -
     let start = Start::new(dirfd, path)?;
     let _operation = Operation::begin(start.fs())?;
     work(start.at(path)?)
+}
+
+/// As [`with_start`], for `work` that reads only: it charges no memory and does not wait, so where that is possible the
+/// start is pinned instead of counted.
+///
+/// # Errors
+/// As [`with_start`].
+#[inline]
+pub(super) fn with_start_briefly<R>(
+    dirfd: i32,
+    path: &[u8],
+    work: impl FnOnce(At<'_>) -> Result<R>,
+) -> Result<R> {
+    let _inside = crate::gate::enter();
+    match path.first() {
+        None => return Err(Errno::ENOENT),
+        Some(_) if path.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),
+        Some(b'/') if dirfd == AT_FDCWD => return start_at(default_place()?, path, work),
+        Some(_) => {}
+    }
+    let mut work = Some(work);
+    let start = |place: &Place, work: &mut Option<_>| start_at(place, path, work.take().expect("runs once"));
+    let briefly = |place: &Place, work: &mut Option<_>| place.is_in_default().then(|| start(place, work));
+    if dirfd != AT_FDCWD {
+        let briefly = |file: &OpenFile, work: &mut Option<_>| briefly(file.place(), work);
+        return fd_table::with(dirfd, &mut work, briefly, |file, work| start(file.place(), work));
+    }
+    match working_directory::with(&mut work, briefly, start) {
+        Some(answer) => answer,
+        None => start(default_place()?, &mut work),
+    }
+}
+
+/// Runs `work` where the walk along `path` from `place` starts.
+#[inline]
+fn start_at<R>(place: &Place, path: &[u8], work: impl FnOnce(At<'_>) -> Result<R>) -> Result<R> {
+    let _operation = Operation::begin(place.fs())?;
+    work(place.at(path)?)
 }
 
 /// What stands for an inode in a call: how to come from the `dirfd` and the path to it.
@@ -256,8 +299,11 @@ pub(super) fn set_working_directory(fs: &Arc<Fs>, dir: &InodeRef) -> Result<()> 
         return Err(Errno::ENOTDIR);
     }
     dir.require(fs.credentials(), EXECUTE)?;
-    let place = Place { fs: Arc::clone(fs), dir: dir.clone() };
-    let place = Counted::try_new(place).map_err(|(error, _)| Errno::from(error))?;
-    drop(WORKING_DIRECTORY.replace(Some(place), false));
+    let place = Counted::try_new_reclaimed(Place::new(fs, dir.clone()));
+    let place = place.map_err(|(error, place)| {
+        place.end_unshared();
+        Errno::from(error)
+    })?;
+    drop(working_directory::replace(Some(place)));
     Ok(())
 }

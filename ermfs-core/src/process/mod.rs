@@ -11,17 +11,21 @@
 //! A panic inside a call poisons the filesystem it works on while it unwinds (see [`Operation`]), so
 //! whoever catches it has nothing to do but answer `EIO`.
 //!
-//! `calls` holds the calls by family, `locked` the descriptor table of the locked mode; the lockless
-//! one mirrors it behind the trait in `fd_table`.
+//! `calls` holds the calls by family, `locked` and `lockless` the two modes' descriptor tables behind the
+//! trait in `fd_table`.
 
 mod calls;
 mod exchange;
 mod fd_table;
 mod filesystems;
 mod locked;
+mod lockless;
 mod open_file;
 mod operation;
 mod packer;
+mod place;
+mod reclaim;
+mod working_directory;
 
 pub use calls::descriptor::{close, dup, dup2, dup3, fcntl};
 pub use calls::directory::DirStream;
@@ -46,10 +50,9 @@ pub use calls::space::{copy_file_range, fallocate, fdatasync, fsync, ftruncate, 
 pub use calls::xattr::{XattrOf, getxattr, listxattr, removexattr, setxattr, xattr_flags};
 pub use fd_table::FIRST_FD;
 pub use filesystems::default_fs;
-pub use open_file::{LockCommand, MAX_TRANSFER, OpenFile};
+pub use open_file::{LockCommand, MAX_TRANSFER, OpenFile, OpenFileRef};
 pub use operation::Operation;
-
-use ermfs_memory::Counted;
+pub use reclaim::ByEpoch;
 
 use crate::errno::Result;
 
@@ -64,7 +67,7 @@ pub const O_ANYFD: i32 = 0x4000_0000;
 ///
 /// # Errors
 /// `EBADF` when `fd` is no open ERMFS descriptor.
-pub fn open_file(fd: i32) -> Result<Counted<OpenFile>> {
+pub fn open_file(fd: i32) -> Result<OpenFileRef> {
     let _inside = crate::gate::enter();
     fd_table::lookup(fd)
 }

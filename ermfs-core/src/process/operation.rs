@@ -23,8 +23,13 @@ impl<'a> Operation<'a> {
     /// `EIO` when the filesystem is poisoned.
     #[inline]
     pub fn begin(fs: &'a Fs) -> Result<Operation<'a>> {
+        Operation::on(fs.space())
+    }
+
+    /// As [`Operation::begin`], by the filesystem's resources, which an inode has too.
+    #[inline]
+    pub(super) fn on(space: &'a Space) -> Result<Operation<'a>> {
         let _inside = gate::enter();
-        let space: &Space = fs.space();
         if space.is_poisoned() {
             return Err(Errno::EIO);
         }

@@ -19,7 +19,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use ermfs_memory::{Counted, Kind};
+use ermfs_memory::{Counted, Kind, Reclaim};
 use rustix::thread::futex;
 
 use super::super::entries::Room;
@@ -56,14 +56,14 @@ impl Hold {
     /// # Safety
     /// The caller holds `value` until the call that it gives this to returns. If that answers
     /// [`Ended::Forked`](super::Ended::Forked), it forgets `value`, which is not its own any more.
-    pub unsafe fn of<T: Send + Sync>(value: &Counted<T>) -> Hold {
+    pub unsafe fn of<T: Send + Sync, R: Reclaim<T>>(value: &Counted<T, R>) -> Hold {
         /// # Safety
-        /// `raw` came from a `Counted<T>`, whose reference is given up here.
-        unsafe fn release<T>(raw: NonNull<()>) {
+        /// `raw` came from a `Counted<T, R>`, whose reference is given up here.
+        unsafe fn release<T, R: Reclaim<T>>(raw: NonNull<()>) {
             // SAFETY: by this function's contract.
-            drop(unsafe { Counted::<T>::from_raw(raw.cast()) });
+            drop(unsafe { Counted::<T, R>::from_raw_reclaimed(raw.cast()) });
         }
-        Hold { value: value.as_raw().cast(), release: release::<T> }
+        Hold { value: value.as_raw().cast(), release: release::<T, R> }
     }
 }
 

@@ -3,8 +3,10 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::errno::Result;
+use crate::gate;
+use crate::namespace::At;
 use crate::process::fd_table::Claimed;
-use crate::process::filesystems::with_start;
+use crate::process::filesystems::{with_start, with_start_briefly};
 use crate::process::open_file::{OpenFile, checked_flags};
 use crate::process::{AT_FDCWD, O_ANYFD};
 
@@ -24,12 +26,16 @@ pub(in crate::process) fn current_umask() -> u32 {
 pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
     // Looked at before the path, as the kernel does.
     checked_flags(flags)?;
-    with_start(dirfd, path, |at| {
+    let _inside = gate::enter();
+    let open = |at: At<'_>| {
         // The number first: a call that fails for want of one must not have created anything.
         let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
-        let file = OpenFile::open(at, path, flags, mode)?;
-        Ok(claimed.install(file, flags & libc::O_CLOEXEC != 0))
-    })
+        Ok((claimed, OpenFile::open(at, path, flags, mode)?))
+    };
+    let changing = flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
+    let opened = if changing { with_start(dirfd, path, open) } else { with_start_briefly(dirfd, path, open) };
+    let (claimed, file) = opened?;
+    Ok(claimed.install(file, flags & libc::O_CLOEXEC != 0))
 }
 
 /// `openat` with `O_CREAT | O_WRONLY | O_TRUNC` from the working directory; see creat(2).

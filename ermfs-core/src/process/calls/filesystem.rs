@@ -51,14 +51,13 @@ pub fn set_lockless_mode(enable: bool) -> Result<()> {
             return Err(Errno::EBUSY);
         }
         filesystems::switch_default(mode)?;
-        mode.set_for_process();
-        Ok(())
+        fd_table::switch(mode)
     })
 }
 
 /// Whether the process is in lockless mode.
 pub fn is_lockless() -> bool {
-    Mode::default() == Mode::Lockless
+    fd_table::mode() == Mode::Lockless
 }
 
 /// What the filesystem of `dirfd` (any descriptor, or `AT_FDCWD`) holds and costs.

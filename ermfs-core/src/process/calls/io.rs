@@ -4,6 +4,8 @@
 use super::with_file;
 use crate::content::{Sink, Source};
 use crate::errno::{Errno, Result};
+use crate::gate;
+use crate::process::fd_table;
 use crate::process::open_file::OpenFile;
 
 /// Fills `sink` from the descriptor's offset on; see read(2).
@@ -41,7 +43,13 @@ pub fn write(fd: i32, source: &mut Source<'_>) -> Result<usize> {
 #[inline]
 pub fn pread(fd: i32, sink: &mut Sink<'_>, offset: i64) -> Result<usize> {
     super::check_offset(offset)?;
-    with_file(fd, |file| file.read_at(sink, offset))
+    let _inside = gate::enter();
+    fd_table::with(
+        fd,
+        sink,
+        |file, sink| file.read_briefly(sink, offset),
+        |file, sink| file.read_at(sink, offset),
+    )
 }
 
 /// Fills the parts of `sink` from `offset` on; see preadv(2), and [`readv`].

@@ -2,13 +2,11 @@
 
 use core::mem;
 
-use ermfs_memory::Counted;
-
 use crate::errno::{Errno, Result};
 use crate::gate;
 use crate::namespace::{Ended, Hold, LockOwner};
 use crate::process::fd_table;
-use crate::process::open_file::{LockCommand, OpenFile, flock_operation};
+use crate::process::open_file::{LockCommand, OpenFileRef, flock_operation};
 
 /// `F_GETLK`, `F_SETLK` and `F_SETLKW` of fcntl(2) and their `F_OFD_` forms; `None` stands for a NULL pointer.
 ///
@@ -34,8 +32,7 @@ pub fn lock(fd: i32, command: i32, flock: Option<&mut libc::flock>) -> Result<()
     let unlocks = i32::from(flock.l_type) == libc::F_UNLCK;
     if command != LockCommand::Get && !ofd && !unlocks {
         // A close of the descriptor that came before the lock did not find it, so it is found here.
-        let still = fd_table::lookup(fd).is_ok_and(|now| now.ptr_eq(&file));
-        if !still {
+        if !fd_table::still_names(fd, &file) {
             file.inode().unlock_all(LockOwner::THIS_PROCESS);
             return Err(Errno::EBADF);
         }
@@ -56,10 +53,7 @@ pub fn flock(fd: i32, operation: i32) -> Result<()> {
 }
 
 /// Runs `work`, which may wait; a fork child lets go of `file` if it has not the thread that waits.
-fn held(
-    file: Counted<OpenFile>,
-    work: impl FnOnce(&Counted<OpenFile>, Hold) -> Result<Ended>,
-) -> Result<Counted<OpenFile>> {
+fn held(file: OpenFileRef, work: impl FnOnce(&OpenFileRef, Hold) -> Result<Ended>) -> Result<OpenFileRef> {
     // SAFETY: `file` is held until `work` returns, and forgotten where it is not ours any more.
     let hold = unsafe { Hold::of(&file) };
     match work(&file, hold)? {

@@ -8,8 +8,8 @@ use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::gate;
 use crate::namespace::{Inode, InodeKind, Metadata, TimeSet};
-use crate::process::filesystems::{Target, with_inode, with_start};
-use crate::process::{AT_FDCWD, Operation};
+use crate::process::filesystems::{Target, with_inode, with_start_briefly};
+use crate::process::{AT_FDCWD, OpenFile, Operation, fd_table};
 
 /// `AT_STATX_SYNC_TYPE`: flags that only network filesystems heed.
 const STAT_SYNC_FLAGS: i32 = libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC;
@@ -32,10 +32,10 @@ pub fn fstatat(dirfd: i32, path: &[u8], flags: i32) -> Result<libc::stat> {
     check_flags(flags, known)?;
     let target = Target::from_flags(flags);
     if path.is_empty() {
-        return with_inode(dirfd, path, target, |fs, inode| Ok(status(fs, &inode.stat())));
+        return with_inode(dirfd, path, target, |fs, inode| Ok(status(fs.device(), &inode.stat())));
     }
     // The common case counts no reference.
-    with_start(dirfd, path, |at| Ok(status(at.fs, &Fs::stat(at, path, target.follow)?)))
+    with_start_briefly(dirfd, path, |at| Ok(status(at.fs.device(), &Fs::stat(at, path, target.follow)?)))
 }
 
 /// The status of what a descriptor names; see fstat(2).
@@ -43,13 +43,20 @@ pub fn fstatat(dirfd: i32, path: &[u8], flags: i32) -> Result<libc::stat> {
 /// # Errors
 /// `EBADF`, `EIO` for a poisoned filesystem.
 pub fn fstat(fd: i32) -> Result<libc::stat> {
-    with_file(fd, |file| Ok(status(file.fs(), &file.stat()?)))
+    let _inside = gate::enter();
+    let answer = |file: &OpenFile, metadata| status(file.device(), &metadata);
+    fd_table::with(
+        fd,
+        &mut (),
+        |file, ()| file.stat_briefly().map(|stat| stat.map(|metadata| answer(file, metadata))),
+        |file, ()| file.stat().map(|metadata| answer(file, metadata)),
+    )
 }
 
-fn status(fs: &Fs, metadata: &Metadata) -> libc::stat {
+fn status(device: u64, metadata: &Metadata) -> libc::stat {
     // SAFETY: a struct of integers, of which zero is a value; what is not set below is padding.
     let mut status: libc::stat = unsafe { core::mem::zeroed() };
-    status.st_dev = fs.device();
+    status.st_dev = device;
     status.st_ino = metadata.ino;
     status.st_mode = metadata.mode;
     status.st_nlink = metadata.nlink as libc::nlink_t;

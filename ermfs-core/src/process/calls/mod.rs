@@ -19,10 +19,8 @@ pub(super) mod space;
 mod tests;
 pub(super) mod xattr;
 
-use ermfs_memory::Counted;
-
 use super::fd_table;
-use super::open_file::OpenFile;
+use super::open_file::OpenFileRef;
 use crate::errno::{Errno, Result};
 use crate::gate;
 
@@ -31,7 +29,7 @@ use crate::gate;
 /// # Errors
 /// `EBADF`, and `work`'s.
 #[inline]
-fn with_file<R>(fd: i32, work: impl FnOnce(&Counted<OpenFile>) -> Result<R>) -> Result<R> {
+fn with_file<R>(fd: i32, work: impl FnOnce(&OpenFileRef) -> Result<R>) -> Result<R> {
     // Left last: should this be the last reference to the description, its drop is still inside.
     let _inside = gate::enter();
     let file = fd_table::lookup(fd)?;

@@ -14,7 +14,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use ermfs_memory::{Counted, Zeroable};
+use ermfs_memory::{AtOnce, Counted, Reclaim, Zeroable};
 
 /// Somebody looks at or changes the slot.
 const LOCKED: usize = 1;
@@ -22,23 +22,23 @@ const LOCKED: usize = 1;
 const FLAG: usize = 2;
 const TAGS: usize = LOCKED | FLAG;
 
-/// Room for a `Counted<T>` and one flag.
-pub(in crate::process) struct Slot<T> {
+/// Room for a `Counted<T, R>` and one flag.
+pub(in crate::process) struct Slot<T, R: Reclaim<T> = AtOnce> {
     /// What `Counted::into_raw` gave, or null, with the tags in the low bits.
     word: AtomicPtr<T>,
-    owns: PhantomData<Counted<T>>,
+    owns: PhantomData<Counted<T, R>>,
 }
 
 // SAFETY: null without tags is an empty slot.
-unsafe impl<T> Zeroable for Slot<T> {}
+unsafe impl<T, R: Reclaim<T>> Zeroable for Slot<T, R> {}
 
-// SAFETY: a slot hands `Counted<T>` between threads, under its lock.
-unsafe impl<T: Send + Sync> Sync for Slot<T> {}
+// SAFETY: a slot hands `Counted<T, R>` between threads, under its lock.
+unsafe impl<T: Send + Sync, R: Reclaim<T>> Sync for Slot<T, R> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Send for Slot<T> {}
+unsafe impl<T: Send + Sync, R: Reclaim<T>> Send for Slot<T, R> {}
 
-impl<T> Slot<T> {
-    pub(in crate::process) const fn empty() -> Slot<T> {
+impl<T, R: Reclaim<T>> Slot<T, R> {
+    pub(in crate::process) const fn empty() -> Slot<T, R> {
         Slot { word: AtomicPtr::new(ptr::null_mut()), owns: PhantomData }
     }
 
@@ -50,25 +50,29 @@ impl<T> Slot<T> {
 
     /// One more reference to what is in it.
     #[inline]
-    pub(in crate::process) fn get(&self) -> Option<Counted<T>> {
+    pub(in crate::process) fn get(&self) -> Option<Counted<T, R>> {
         if self.is_empty() {
             return None;
         }
         let word = self.lock();
         // SAFETY: the pointer came from `into_raw`, and the slot's own reference cannot leave while the
         // slot is locked.
-        let shared = pointer(word).map(|raw| unsafe { Counted::share_raw(raw) });
+        let shared = pointer(word).map(|raw| unsafe { Counted::share_raw_reclaimed(raw) });
         self.unlock(word);
         shared
     }
 
     /// Puts `value` and `flag` in and gives back what was there.
-    pub(in crate::process) fn replace(&self, value: Option<Counted<T>>, flag: bool) -> Option<Counted<T>> {
+    pub(in crate::process) fn replace(
+        &self,
+        value: Option<Counted<T, R>>,
+        flag: bool,
+    ) -> Option<Counted<T, R>> {
         let new = value.map_or(ptr::null_mut(), |value| value.into_raw().as_ptr());
         let old = self.lock();
         self.unlock(new.map_addr(|address| address | if flag { FLAG } else { 0 }));
         // SAFETY: the pointer came from `into_raw`, and having been swapped out it is taken back once.
-        pointer(old).map(|raw| unsafe { Counted::from_raw(raw) })
+        pointer(old).map(|raw| unsafe { Counted::from_raw_reclaimed(raw) })
     }
 
     /// The flag, unless the slot is empty.
@@ -123,7 +127,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T> Drop for Slot<T> {
+impl<T, R: Reclaim<T>> Drop for Slot<T, R> {
     fn drop(&mut self) {
         drop(self.replace(None, false));
     }

@@ -2,12 +2,15 @@
 //!
 //! Promises: its offset moves by exactly what each `read` and `write` transferred, in one step with
 //! the transfer; its file stays until the last reference to it is dropped, and only then counts as
-//! closed, so a call under way on another thread finishes first. Owns a reference to its inode and
+//! closed, so a call under way on another thread finishes first. It ends in the thread that drops that
+//! reference, at once; its memory may stay for readers that only pinned. Owns a reference to its inode and
 //! one to its filesystem. Knows no descriptor numbers; the calls and the Rust face both work through
 //! it.
 //!
-//! `transfer` moves bytes and the offset, `space` sizes and blocks, `locks` sets advisory locks.
+//! `transfer` moves bytes and the offset, `space` sizes and blocks, `locks` sets advisory locks, `brief` has what can be
+//! done without a reference.
 
+mod brief;
 mod locks;
 mod space;
 mod transfer;
@@ -22,6 +25,8 @@ use std::sync::Arc;
 use ermfs_memory::Counted;
 use parking_lot::Mutex;
 
+use super::place::Place;
+use super::reclaim::{ByEpoch, Ends};
 use super::{O_ANYFD, Operation, packer};
 use crate::content::Content;
 use crate::credentials::Credentials;
@@ -73,10 +78,14 @@ const OPENING_FLAGS: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc:
 /// What `F_SETFL` can change.
 const SETTABLE_FLAGS: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
 
+/// A counted reference to an open file description, which ends with its last one.
+pub type OpenFileRef = Counted<OpenFile, ByEpoch>;
+
 /// An open file description. `Send` and `Sync`; every method may be called from any thread.
 pub struct OpenFile {
-    inode: InodeRef,
-    fs: Arc<Fs>,
+    place: Place,
+    /// The filesystem's number, for who may not look at that.
+    device: u64,
     /// As `F_GETFL` shows them; the access mode and `O_PATH` never change.
     flags: AtomicI32,
     /// Bytes in a file, a cookie in a directory. Locked for the whole of a call that moves it.
@@ -89,12 +98,12 @@ impl OpenFile {
     /// # Errors
     /// `EINVAL` for flags that exclude each other, and those of the walk, of creating and truncating
     /// (see open(2)).
-    pub fn open(at: At<'_>, path: &[u8], flags: i32, mode: u32) -> Result<Counted<OpenFile>> {
+    pub fn open(at: At<'_>, path: &[u8], flags: i32, mode: u32) -> Result<OpenFileRef> {
         let flags = checked_flags(flags)?;
         let _operation = Operation::begin(at.fs)?;
         let how = how_of(flags, mode);
         let (inode, created) = Fs::open(at, path, &how)?;
-        let file = OpenFile::new(Arc::clone(at.fs), inode, flags & !OPENING_FLAGS)?;
+        let file = OpenFile::new(at.fs, inode, flags & !OPENING_FLAGS)?;
         if how.truncate && !created {
             file.truncate_at_open(at.who)?;
         }
@@ -107,12 +116,7 @@ impl OpenFile {
     /// # Errors
     /// `EINVAL` for flags that exclude each other, `EEXIST` when they ask for a new file, and those of `open(2)` for what
     /// is there already.
-    pub fn open_inode(
-        fs: &Arc<Fs>,
-        inode: &InodeRef,
-        flags: i32,
-        who: &Credentials,
-    ) -> Result<Counted<OpenFile>> {
+    pub fn open_inode(fs: &Arc<Fs>, inode: &InodeRef, flags: i32, who: &Credentials) -> Result<OpenFileRef> {
         let flags = checked_flags(flags)?;
         let _operation = Operation::begin(fs)?;
         let how = how_of(flags, 0);
@@ -123,7 +127,7 @@ impl OpenFile {
             return Err(Errno::EISDIR);
         }
         inode.may_open(&how, who)?;
-        let file = OpenFile::new(Arc::clone(fs), inode.clone(), flags & !OPENING_FLAGS)?;
+        let file = OpenFile::new(fs, inode.clone(), flags & !OPENING_FLAGS)?;
         if how.truncate {
             file.truncate_at_open(who)?;
         }
@@ -131,9 +135,9 @@ impl OpenFile {
     }
 
     fn truncate_at_open(&self, who: &Credentials) -> Result<()> {
-        if let Some(content) = self.inode.content() {
+        if let Some(content) = self.inode().content() {
             content.truncate(0)?;
-            self.inode.note_write(who);
+            self.inode().note_write(who);
         }
         Ok(())
     }
@@ -142,33 +146,51 @@ impl OpenFile {
     ///
     /// # Errors
     /// `ENOMEM`, `EIO` for a poisoned filesystem.
-    pub fn of_directory(fs: &Arc<Fs>, dir: &InodeRef) -> Result<Counted<OpenFile>> {
+    pub fn of_directory(fs: &Arc<Fs>, dir: &InodeRef) -> Result<OpenFileRef> {
         let _operation = Operation::begin(fs)?;
-        OpenFile::new(Arc::clone(fs), dir.clone(), libc::O_RDONLY | libc::O_DIRECTORY | O_LARGEFILE)
+        OpenFile::new(fs, dir.clone(), libc::O_RDONLY | libc::O_DIRECTORY | O_LARGEFILE)
     }
 
-    fn new(fs: Arc<Fs>, inode: InodeRef, flags: i32) -> Result<Counted<OpenFile>> {
+    fn new(fs: &Arc<Fs>, inode: InodeRef, flags: i32) -> Result<OpenFileRef> {
         fs.description_opened();
-        let file = OpenFile { inode, fs, flags: AtomicI32::new(flags), offset: Mutex::new(0) };
+        let file = OpenFile {
+            place: Place::new(fs, inode),
+            device: fs.device(),
+            flags: AtomicI32::new(flags),
+            offset: Mutex::new(0),
+        };
         if file.is_writable()
-            && let Some(content) = file.inode.content()
+            && let Some(content) = file.inode().content()
         {
             content.open_writer();
         }
-        // Without memory the value comes back and its drop closes it again.
-        Counted::try_new(file).map_err(|(error, _)| Errno::from(error))
+        Counted::try_new_reclaimed(file).map_err(|(error, file)| {
+            file.end();
+            Errno::from(error)
+        })
     }
 
     /// The file, directory or, with `O_PATH`, symlink that it is open on.
     #[inline]
     pub fn inode(&self) -> &InodeRef {
-        &self.inode
+        self.place.inode()
     }
 
     /// The filesystem it lies in.
     #[inline]
     pub fn fs(&self) -> &Arc<Fs> {
-        &self.fs
+        self.place.fs()
+    }
+
+    #[inline]
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// `st_dev`: the filesystem's number.
+    #[inline]
+    pub fn device(&self) -> u64 {
+        self.device
     }
 
     /// Access mode and status flags, as `fcntl(F_GETFL)` answers them.
@@ -184,7 +206,7 @@ impl OpenFile {
     pub fn set_flags(&self, flags: i32) -> Result<()> {
         self.usable()?;
         let without_atime = flags & !self.flags() & libc::O_NOATIME != 0;
-        if without_atime && !self.inode.is_owned_by(self.fs.credentials()) {
+        if without_atime && !self.inode().is_owned_by(self.fs().credentials()) {
             return Err(Errno::EPERM);
         }
         let change = |old| Some(old & !SETTABLE_FLAGS | flags & SETTABLE_FLAGS);
@@ -198,8 +220,8 @@ impl OpenFile {
     /// # Errors
     /// `EIO` for a poisoned filesystem.
     pub fn stat(&self) -> Result<Metadata> {
-        let _operation = Operation::begin(&self.fs)?;
-        Ok(self.inode.stat())
+        let _operation = Operation::on(self.inode().space())?;
+        Ok(self.inode().stat())
     }
 
     /// Gives `emit` the entries of a directory from the offset on, until it breaks or the directory
@@ -209,17 +231,17 @@ impl OpenFile {
     /// # Errors
     /// `EBADF` for an `O_PATH` description, `ENOTDIR`, `ENOENT` for a removed directory.
     pub fn read_directory(&self, emit: &mut dyn FnMut(&DirEntry<'_>) -> ControlFlow<()>) -> Result<()> {
-        let _operation = Operation::begin(&self.fs)?;
+        let _operation = Operation::begin(self.fs())?;
         self.usable()?;
-        if self.inode.kind() != InodeKind::Directory {
+        if self.inode().kind() != InodeKind::Directory {
             return Err(Errno::ENOTDIR);
         }
         let mut offset = self.offset.lock();
-        if !self.inode.is_linked() {
+        if !self.inode().is_linked() {
             return Err(Errno::ENOENT);
         }
         let mut next = *offset;
-        self.fs.read_dir(&self.inode, next, &mut |entry| {
+        self.fs().read_dir(self.inode(), next, &mut |entry| {
             let answer = emit(&entry);
             if answer.is_continue() {
                 next = entry.next_cookie;
@@ -256,31 +278,41 @@ impl OpenFile {
     /// `EISDIR` for what has no bytes. A symlink is no case of its own: it opens with `O_PATH` only.
     #[inline]
     fn content(&self) -> Result<&Content> {
-        self.inode.content().ok_or(Errno::EISDIR)
+        self.inode().content().ok_or(Errno::EISDIR)
     }
 
     #[inline]
     fn note_read(&self) {
         if self.flags() & libc::O_NOATIME == 0 {
-            self.inode.note_read();
+            self.inode().note_read();
         }
     }
 }
 
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        let _inside = crate::gate::enter();
-        // Also in a poisoned filesystem: whoever waits for them wakes up and sees.
-        self.inode.unlock_all(self.lock_owner());
-        if self.is_writable()
-            && let Some(content) = self.inode.content()
-            // In a poisoned filesystem nothing is worked on any more.
-            && let Ok(_operation) = Operation::begin(&self.fs)
-            && self.inode.packing(content, || content.close_writer(self.inode.is_linked()))
-        {
-            packer::queue(&self.fs, &self.inode);
+impl Ends for OpenFile {
+    fn end(&self) {
+        /// Lets go of the place even if packing unwinds.
+        struct Left<'a>(&'a Place);
+        impl Drop for Left<'_> {
+            fn drop(&mut self) {
+                self.0.fs().description_closed();
+                // SAFETY: without a reference nobody ends the description again, and who still looks on only pinned
+                // (`brief`).
+                unsafe { self.0.end() };
+            }
         }
-        self.fs.description_closed();
+        let _inside = crate::gate::enter();
+        let _left = Left(&self.place);
+        // Also in a poisoned filesystem: whoever waits for them wakes up and sees.
+        self.inode().unlock_all(self.lock_owner());
+        if self.is_writable()
+            && let Some(content) = self.inode().content()
+            // In a poisoned filesystem nothing is worked on any more.
+            && let Ok(_operation) = Operation::begin(self.fs())
+            && self.inode().packing(content, || content.close_writer(self.inode().is_linked()))
+        {
+            packer::queue(self.fs(), self.inode());
+        }
     }
 }
 

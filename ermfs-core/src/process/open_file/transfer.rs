@@ -55,7 +55,7 @@ impl OpenFile {
     #[inline]
     pub fn read_at(&self, sink: &mut Sink<'_>, offset: i64) -> Result<usize> {
         let offset = position(offset)?;
-        let _operation = Operation::begin(self.fs())?;
+        let _operation = Operation::on(self.inode().space())?;
         if !self.is_readable() {
             return Err(Errno::EBADF);
         }

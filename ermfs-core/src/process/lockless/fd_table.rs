@@ -1,0 +1,123 @@
+//! The descriptor table of the lockless mode.
+//!
+//! Promises: see [`FdTable`]. No call waits for another; a lookup writes nothing that other threads use, unless it is asked
+//! for a counted reference. Owns the references in the slots, which take no memory where no number was ever claimed. Never
+//! drops a description: whoever takes one out does, since closing may pack a whole file.
+
+use ermfs_memory::{Counted, Reclaim};
+
+use super::bitmap::Bitmap;
+use super::slot::Slot;
+use crate::epoch;
+use crate::errno::{Errno, Result};
+use crate::process::fd_table::{FdTable, index_in, number, start_of};
+use crate::process::reclaim::expect_pinning_readers;
+use crate::sync::atomic::{Ordering::SeqCst, fence};
+use crate::sync::zeroed;
+
+/// See the module's page.
+pub(in crate::process) struct Table<T, R: Reclaim<T>> {
+    numbers: Bitmap,
+    slots: Box<[Slot<T, R>]>,
+}
+
+impl<T, R: Reclaim<T>> Table<T, R> {
+    /// A table for `capacity` descriptors, all free.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(in crate::process) fn new(capacity: usize) -> Result<Table<T, R>> {
+        expect_pinning_readers();
+        Ok(Table { numbers: Bitmap::new(capacity)?, slots: zeroed(capacity, Slot::empty)? })
+    }
+
+    #[inline]
+    fn slot_of(&self, fd: i32) -> Result<&Slot<T, R>> {
+        index_in(self.slots.len(), fd).map(|index| &self.slots[index]).ok_or(Errno::EBADF)
+    }
+}
+
+impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
+    #[inline]
+    fn lookup(&self, fd: i32) -> Result<Counted<T, R>> {
+        self.slot_of(fd)?.get().ok_or(Errno::EBADF)
+    }
+
+    #[inline]
+    fn with<C, A>(
+        &self,
+        fd: i32,
+        context: &mut C,
+        briefly: impl FnOnce(&T, &mut C) -> Option<Result<A>>,
+        held: impl FnOnce(&Counted<T, R>, &mut C) -> Result<A>,
+    ) -> Result<A> {
+        let slot = self.slot_of(fd)?;
+        {
+            let guard = epoch::pin();
+            let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
+            if let Some(answer) = briefly(seen.get(), context) {
+                return if seen.has_owner() { answer } else { Err(Errno::EBADF) };
+            }
+        }
+        held(&slot.get().ok_or(Errno::EBADF)?, context)
+    }
+
+    fn still_names(&self, fd: i32, file: &Counted<T, R>) -> bool {
+        fence(SeqCst);
+        self.slot_of(fd).is_ok_and(|slot| slot.holds(file))
+    }
+
+    #[inline]
+    fn claim(&self, lowest: i32, any: bool) -> Result<i32> {
+        let claimed = if any { self.numbers.claim_any() } else { self.numbers.claim_from(start_of(lowest)) };
+        claimed.map(number).ok_or(Errno::EMFILE)
+    }
+
+    #[inline]
+    fn install(&self, fd: i32, file: Counted<T, R>, close_on_exec: bool) {
+        if let Ok(slot) = self.slot_of(fd) {
+            slot.publish(file, close_on_exec);
+        }
+    }
+
+    fn unclaim(&self, fd: i32) {
+        if let Some(index) = index_in(self.slots.len(), fd) {
+            self.numbers.free(index);
+        }
+    }
+
+    fn replace(&self, fd: i32, file: Counted<T, R>, close_on_exec: bool) -> Result<Option<Counted<T, R>>> {
+        let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
+        let slot = &self.slots[index];
+        if self.numbers.claim(index) {
+            slot.publish(file, close_on_exec);
+            return Ok(None);
+        }
+        // Empty while it is taken: not open yet, or not any more.
+        slot.exchange(file, close_on_exec).map(Some).map_err(|_| Errno::EBUSY)
+    }
+
+    #[inline]
+    fn remove(&self, fd: i32) -> Result<Counted<T, R>> {
+        let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
+        let file = self.slots[index].take().ok_or(Errno::EBADF)?;
+        self.numbers.free(index);
+        Ok(file)
+    }
+
+    fn close_on_exec(&self, fd: i32) -> Result<bool> {
+        self.slot_of(fd)?.flag().ok_or(Errno::EBADF)
+    }
+
+    fn set_close_on_exec(&self, fd: i32, on: bool) -> Result<()> {
+        self.slot_of(fd)?.set_flag(on).ok_or(Errno::EBADF)
+    }
+
+    fn used(&self) -> usize {
+        self.numbers.used()
+    }
+
+    fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+}

@@ -1,0 +1,67 @@
+//! How a value that readers reach without counting goes: it ends at once, its memory later.
+//!
+//! Promises: [`Ends::end`] runs once, in the thread that let the last counted reference go; the memory is freed there and
+//! then, unless there are readers that only pin: then after every pin that could have seen the value. Owns the word that
+//! says whether there are such readers.
+
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, Release},
+    fence,
+};
+
+use ermfs_memory::{Ownerless, Reclaim};
+
+use crate::epoch;
+
+/// What a value gives up with its last owner. Readers with a pin may look at it during and after that.
+pub trait Ends {
+    /// Called once. What readers may look at must outlive their pins, so this frees none of it directly.
+    fn end(&self);
+}
+
+/// Ends a value at once; see the module's page.
+pub struct ByEpoch;
+
+/// Whether a table was made whose readers only pin. Set before anything is in it.
+static PINNING_READERS: AtomicBool = AtomicBool::new(false);
+
+/// To be called before anything is put where readers find it that only pin.
+pub(super) fn expect_pinning_readers() {
+    PINNING_READERS.store(true, Relaxed);
+}
+
+impl<T: Ends> Reclaim<T> for ByEpoch {
+    #[inline]
+    fn reclaim(value: Ownerless<T>) {
+        // Who reads what `end` changes also reads, after that and an acquiring fence, that there is no owner.
+        fence(Release);
+        let memory = Memory(ManuallyDrop::new(value));
+        memory.0.end();
+    }
+}
+
+/// The memory of a value that ends; freed when dropped, also by a panic of the value's end.
+struct Memory<T>(ManuallyDrop<Ownerless<T>>);
+
+impl<T> Drop for Memory<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `drop` runs once, and nothing uses the field after it.
+        let value = unsafe { ManuallyDrop::take(&mut self.0) };
+        if PINNING_READERS.load(Relaxed) {
+            // SAFETY: without an owner nobody new finds the value (a slot that names it owns it, and gives out no
+            // reference once the count is zero); this is the only way it is freed.
+            unsafe { epoch::retire(value.into_raw(), size_of::<T>(), free::<T>, &epoch::pin()) };
+        }
+    }
+}
+
+/// # Safety
+/// `value` came from `Ownerless::into_raw`, and nobody looks at it any more.
+unsafe fn free<T>(value: NonNull<T>) {
+    // SAFETY: by contract, once.
+    drop(unsafe { Ownerless::from_raw(value) });
+}

@@ -1,0 +1,81 @@
+//! The working directory's slot, in the mode that the process is in.
+//!
+//! Promises: empty while the working directory is the default filesystem's root. Owns the reference.
+
+#[cfg(loom)]
+use std::sync::LazyLock;
+
+use ermfs_memory::Counted;
+
+use super::place::Place;
+use super::reclaim::{ByEpoch, expect_pinning_readers};
+use super::{fd_table, locked, lockless};
+use crate::epoch;
+use crate::fs::Mode;
+
+static LOCKED: locked::Slot<Place, ByEpoch> = locked::Slot::empty();
+#[cfg(not(loom))]
+static LOCKLESS: lockless::Slot<Place, ByEpoch> = lockless::Slot::empty();
+#[cfg(loom)]
+static LOCKLESS: LazyLock<lockless::Slot<Place, ByEpoch>> = LazyLock::new(lockless::Slot::empty);
+
+/// A reference to it.
+#[inline]
+pub(super) fn get() -> Option<Counted<Place, ByEpoch>> {
+    match fd_table::mode() {
+        Mode::Locked => LOCKED.get(),
+        Mode::Lockless => LOCKLESS.get(),
+    }
+}
+
+/// Runs one of two, as [`FdTable::with`](super::fd_table::FdTable::with) does; neither when it is empty.
+#[inline]
+pub(super) fn with<C, A>(
+    context: &mut C,
+    briefly: impl FnOnce(&Place, &mut C) -> Option<A>,
+    held: impl FnOnce(&Place, &mut C) -> A,
+) -> Option<A> {
+    match fd_table::mode() {
+        Mode::Locked => Some(held(&*LOCKED.get()?, context)),
+        Mode::Lockless => with_pinned(context, briefly, held),
+    }
+}
+
+#[inline]
+fn with_pinned<C, A>(
+    context: &mut C,
+    briefly: impl FnOnce(&Place, &mut C) -> Option<A>,
+    held: impl FnOnce(&Place, &mut C) -> A,
+) -> Option<A> {
+    let answer = {
+        let guard = epoch::pin();
+        briefly(LOCKLESS.see(&guard)?.get(), context)
+    };
+    match answer {
+        None => Some(held(&*LOCKLESS.get()?, context)),
+        answer => answer,
+    }
+}
+
+/// Puts a new one in and gives back the one before.
+pub(super) fn replace(place: Option<Counted<Place, ByEpoch>>) -> Option<Counted<Place, ByEpoch>> {
+    match fd_table::mode() {
+        Mode::Locked => LOCKED.replace(place, false),
+        Mode::Lockless => {
+            expect_pinning_readers();
+            LOCKLESS.replace(place)
+        }
+    }
+}
+
+/// Brings it to where the process's new mode looks for it. All other threads are outside the gate.
+#[cfg_attr(not(test), expect(dead_code, reason = "the call that switches the mode is yet to use it"))]
+pub(super) fn switch(to: Mode) {
+    match to {
+        Mode::Lockless => {
+            expect_pinning_readers();
+            LOCKLESS.replace(LOCKED.replace(None, false))
+        }
+        Mode::Locked => LOCKED.replace(LOCKLESS.replace(None), false),
+    };
+}
