@@ -13,6 +13,7 @@ DEMO_ARGS ?=
 JOBS ?= 2
 TEST_TIMEOUT ?= 300
 LONG_CALLS ?= 200000
+LOOM_BOUND ?= 2
 
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -27,7 +28,7 @@ LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-long test-mount test-mount-short test-mount-tmpfs \
-	bench install clean
+	loom bench install clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -37,6 +38,7 @@ help:
 	@echo 'make ermfs     the command, which mounts'
 	@echo 'make demo      builds and runs c_tests/demo.c; DEMO_ARGS="--small" for a quick one'
 	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
+	@echo 'make loom      models of the lock-free protocols, every order of accesses with up to LOOM_BOUND=$(LOOM_BOUND) interruptions a thread'
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make bench     the benchmarks'
@@ -106,6 +108,12 @@ test-long: lib
 	@echo "== $(LONG_CALLS) calls, a mount"
 	@ERMFS_DIFF_CALLS=$(LONG_CALLS) $(CARGO) test --release --package ermfs-fuse --test differential -- --nocapture
 	@echo 'make test-long: all passed'
+
+# In a directory of its own, because the flag is the whole build's. Link-time optimisation would only cost time.
+loom: tools
+	RUSTFLAGS='--cfg loom' LOOM_MAX_PREEMPTIONS=$(LOOM_BOUND) CARGO_TARGET_DIR='$(TARGET_DIR)/loom' \
+		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		$(CARGO) test --package ermfs-core --lib --release loom_
 
 # SUITE_OPTIONS: more mount options
 test-mount: tools

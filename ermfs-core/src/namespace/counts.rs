@@ -6,13 +6,12 @@
 //! Order: giving up a link or an open is a Release, and whoever brings the word to zero fences with
 //! Acquire before it frees, so everything others did with the inode happens before.
 
-use core::sync::atomic::{
+use crate::errno::{Errno, Result};
+use crate::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
-
-use crate::errno::{Errno, Result};
 
 const OPEN: u64 = 1;
 const LINK: u64 = 1 << 32;
@@ -34,7 +33,7 @@ const fn opens_of(word: u64) -> u32 {
 
 impl Counts {
     /// No name, one reference.
-    pub(super) const fn new() -> Counts {
+    pub(super) fn new() -> Counts {
         Counts(AtomicU64::new(OPEN))
     }
 
@@ -168,5 +167,94 @@ mod tests {
             });
             assert_eq!(last, 1);
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom {
+    use super::*;
+    use crate::sync::atomic::AtomicU32;
+    use crate::sync::model;
+    use ::loom::cell::UnsafeCell;
+    use ::loom::sync::Arc;
+    use ::loom::thread;
+
+    /// An inode: what its holders write, and who frees it must have seen.
+    struct Held {
+        counts: Counts,
+        by_name: UnsafeCell<u32>,
+        by_reference: UnsafeCell<u32>,
+        freed: AtomicU32,
+    }
+
+    impl Held {
+        /// One name, one open.
+        fn new() -> Arc<Held> {
+            let counts = Counts::new();
+            counts.link(true).unwrap();
+            let (by_name, by_reference) = (UnsafeCell::new(0), UnsafeCell::new(0));
+            Arc::new(Held { counts, by_name, by_reference, freed: AtomicU32::new(0) })
+        }
+
+        fn free_if(&self, last: bool) {
+            if last {
+                let write = |it: &UnsafeCell<u32>| it.with_mut(|it| unsafe { *it += 1 });
+                // A race, if a former holder's write does not happen before.
+                write(&self.by_name);
+                write(&self.by_reference);
+                self.freed.fetch_add(1, Relaxed);
+            }
+        }
+
+        fn close(&self) {
+            // SAFETY: the one who has the open writes here, and after it who frees.
+            self.by_reference.with_mut(|it| unsafe { *it = 5 });
+            self.free_if(self.counts.close());
+        }
+
+        fn unlink(&self) {
+            // SAFETY: the one who has the name writes here, and after it who frees.
+            self.by_name.with_mut(|it| unsafe { *it = 5 });
+            self.free_if(self.counts.unlink());
+        }
+    }
+
+    #[test]
+    fn loom_last_close_against_unlink() {
+        model(|| {
+            let held = Held::new();
+            let closer = {
+                let held = held.clone();
+                thread::spawn(move || held.close())
+            };
+            held.unlink();
+            closer.join().unwrap();
+            assert_eq!(held.freed.load(Relaxed), 1);
+            assert!(held.counts.is_gone() && !held.counts.acquire());
+        });
+    }
+
+    #[test]
+    fn loom_last_close_against_unlink_and_an_open() {
+        model(|| {
+            let held = Held::new();
+            let closer = {
+                let held = held.clone();
+                thread::spawn(move || held.close())
+            };
+            let opener = {
+                let held = held.clone();
+                thread::spawn(move || {
+                    if held.counts.acquire() {
+                        assert_eq!(held.freed.load(Relaxed), 0, "opened after it was freed");
+                        held.free_if(held.counts.close());
+                    }
+                })
+            };
+            held.unlink();
+            closer.join().unwrap();
+            opener.join().unwrap();
+            assert_eq!(held.freed.load(Relaxed), 1);
+        });
     }
 }

@@ -6,15 +6,15 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, Release},
-    fence,
-};
+use core::sync::atomic::AtomicBool;
 
 use ermfs_memory::{Ownerless, Reclaim};
 
 use crate::epoch;
+use crate::sync::atomic::{
+    Ordering::{Relaxed, Release},
+    fence,
+};
 
 /// What a value gives up with its last owner. Readers with a pin may look at it during and after that.
 pub trait Ends {

@@ -19,6 +19,8 @@
 
 mod bitmap;
 mod fd_table;
+#[cfg(all(test, loom))]
+mod loom;
 mod slot;
 
 pub(super) use fd_table::Table;

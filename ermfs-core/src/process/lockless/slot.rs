@@ -116,10 +116,11 @@ impl<T, R: Reclaim<T>> Slot<T, R> {
         exchanged.map(out).map_err(|_| out(new))
     }
 
-    /// S3: takes out what is in it.
+    /// S3: takes out what is in it. Writes nothing when that is nothing: somebody may be about to fill it.
     #[inline]
     pub(in crate::process) fn take(&self) -> Option<Counted<T, R>> {
-        let old = self.word.swap(ptr::null_mut(), SeqCst);
+        let empty = |now| pointer(now).map(|_| ptr::null_mut());
+        let old = self.word.fetch_update(SeqCst, Acquire, empty).ok()?;
         // SAFETY: it came from `into_raw`, and having been swapped out it is taken back once.
         pointer(old).map(|raw| unsafe { Counted::from_raw_reclaimed(raw) })
     }
