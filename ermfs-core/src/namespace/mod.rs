@@ -4,12 +4,12 @@
 //! included, for the credentials that come with the place where a path starts (`permission` has the
 //! rules). Every change of names is one step
 //! to all who look: a rename over a file never leaves a moment in which the name is missing. A call
-//! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked`,
-//! behind the trait in `entries`), the extended attributes (`attributes`, whose rules are in `xattr`),
+//! that fails has changed nothing. Owns the inodes (`inode`), the directories' tables (`locked` and
+//! `lockless`, behind the trait in `entries`; `directory` has one or the other), the extended attributes (`attributes`, whose rules are in `xattr`),
 //! the advisory locks (`locks`) and the charge of all four. Never: an allocation on a look-up, a full path kept anywhere, a call
 //! into descriptors.
 //!
-//! A walk pins the epoch once and takes each directory's lock, shared, for one look-up; it counts
+//! A walk pins the epoch once and, in locked mode, takes each directory's lock, shared, for one look-up; it counts
 //! a reference of the inode at its end only. If that inode has just been given up, the name stands
 //! for something else or nothing by now, and the walk is made again.
 //!

@@ -2,9 +2,8 @@
 //!
 //! Promises the rules of path_resolution(7): symbolic links are followed, 40 in one path at the
 //! most; a trailing slash asks for a directory; `..` of the root is the root; a directory is looked
-//! into only by who may search it. Never: an allocation,
-//! a reference count, or more than one lock at a time; all it returns is good for as long as the
-//! pin. A removed directory has no entries, but `.` and `..`.
+//! into only by who may search it. Never: an allocation, a reference count, more than one lock at a time, or in
+//! lockless mode any; all it returns is good for as long as the pin. A removed directory has no entries, but `.` and `..`.
 
 use super::entries::Entries;
 use super::inode::{DirectoryBody, Inode, Reached};

@@ -52,12 +52,17 @@ impl Record {
     pub(super) fn switch(&self, source: Dentry<'_>, target: Dentry<'_>, after: Option<NonNull<Inode>>) {
         let before = source.word();
         debug_assert!(before != Word::ABSENT && before != target.word(), "judged before");
+        self.announce(source, target, after);
+        target.set(before);
+        source.set(after.map_or(Word::ABSENT, Word::of));
+    }
+
+    /// The steps before the one that decides.
+    fn announce(&self, source: Dentry<'_>, target: Dentry<'_>, after: Option<NonNull<Inode>>) {
         self.turn.store(self.turn.load(Relaxed) + 1, Release);
         self.partner.store(target.as_ptr(), Release);
         self.after.store(after.map_or(ptr::null_mut(), NonNull::as_ptr), Release);
-        source.set(before.pending());
-        target.set(before);
-        source.set(after.map_or(Word::ABSENT, Word::of));
+        source.set(source.word().pending());
     }
 
     /// What a dentry of this record's directory stands for, for who holds no lock.
@@ -84,5 +89,55 @@ impl Record {
                 return if decided { NonNull::new(after) } else { word.inode() };
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::num::NonZero;
+    use std::sync::Arc;
+
+    use super::super::dentry::Prepared;
+    use super::*;
+    use crate::fs::Mode;
+    use crate::namespace::entries::Room;
+    use crate::namespace::name::Name;
+    use crate::space::{Compress, Policy, Space};
+
+    /// The number of an inode that is not looked at.
+    fn inode(number: usize) -> NonNull<Inode> {
+        NonNull::without_provenance(NonZero::new(number * align_of::<Inode>()).unwrap())
+    }
+
+    fn dentry<'a>(space: &Arc<Space>, word: Word) -> Dentry<'a> {
+        let name = Name { bytes: b"name", hash: 0 };
+        Room::attempt(space, |room| Prepared::new(name, 3, room)).unwrap().publish(word)
+    }
+
+    /// A rename that is stopped after any of its steps, for good: look-ups say what they said before it decided, or what
+    /// they will say for ever.
+    #[test]
+    fn a_rename_that_stops_stops_no_look_up() {
+        let policy = Policy { compress: Compress::Never, level: 0, max_file_bytes: 0, cache_bytes: 0 };
+        let space = Space::new(1 << 20, 0, policy, Mode::Lockless);
+        let cases = [(Word::ABSENT, None), (Word::of(inode(2)), None), (Word::of(inode(2)), Some(inode(2)))];
+        for (target_word, after) in cases {
+            let (record, source) = (Record::new(), dentry(&space, Word::of(inode(1))));
+            let target = dentry(&space, target_word);
+            let seen = || (record.value(source), record.value(target));
+            let before = (Some(inode(1)), target_word.inode());
+            assert_eq!(seen(), before);
+            record.announce(source, target, after);
+            assert_eq!(seen(), before);
+            target.set(Word::of(inode(1)));
+            assert_eq!(seen(), (after, Some(inode(1))));
+            source.set(after.map_or(Word::ABSENT, Word::of));
+            assert_eq!(seen(), (after, Some(inode(1))));
+            for dentry in [source, target] {
+                // SAFETY: nobody else has seen it.
+                space.release(ermfs_memory::Kind::Metadata, unsafe { dentry.free() });
+            }
+        }
+        assert_eq!(space.budget().usage().total, 0);
     }
 }

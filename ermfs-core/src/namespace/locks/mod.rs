@@ -19,7 +19,7 @@ mod ranges;
 mod tests;
 mod wait;
 
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -300,8 +300,7 @@ impl Inode {
     /// Whether it has locks, or somebody who waits for one; costs one load.
     #[inline]
     pub fn has_locks(&self) -> bool {
-        // Sequentially consistent for who has just emptied a descriptor's slot (D4).
-        self.flags.load(SeqCst) & LOCKS != 0
+        self.flags.load(Relaxed) & LOCKS != 0
     }
 
     fn lock_table(&self) -> MutexGuard<'_, Table> {

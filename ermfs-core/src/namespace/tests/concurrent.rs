@@ -152,3 +152,50 @@ fn crossing_moves_of_directories_do_not_lock_each_other_out() {
     });
     tree.check();
 }
+
+/// A thread stops for good, as far as the others can tell, while it holds a directory's lock: nobody who only looks waits.
+#[test]
+fn in_lockless_mode_who_looks_up_waits_for_no_lock_of_a_directory() {
+    use std::sync::mpsc;
+
+    let tree = Tree::with(&Config { mode: crate::fs::Mode::Lockless, ..Config::default() }).unwrap();
+    tree.mkdir("dir").unwrap();
+    tree.create("dir/file").unwrap();
+    tree.symlink("file", "dir/link").unwrap();
+    let dir = tree.get("dir").unwrap();
+    let ((stopped, is_stopped), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+    std::thread::scope(|scope| {
+        scope.spawn({
+            let (tree, dir) = (&tree, &dir);
+            move || {
+                let mut emit = |_: DirEntry<'_>| {
+                    stopped.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                    ControlFlow::Break(())
+                };
+                tree.fs.read_dir(dir, 2, &mut emit).unwrap();
+            }
+        });
+        is_stopped.recv().unwrap();
+        let (finished, is_finished) = mpsc::channel();
+        scope.spawn({
+            let tree = &tree;
+            move || {
+                for _ in 0..1000 {
+                    assert_eq!(tree.stat("dir").unwrap().size, 80);
+                    assert_eq!(tree.stat("dir/../dir/file").unwrap().size, 0);
+                    assert_eq!(tree.stat("dir/none"), Err(Errno::ENOENT));
+                    for path in ["dir/file", "dir/link"] {
+                        let how = OpenHow { read: true, create: true, ..OpenHow::default() };
+                        assert!(!Fs::open(tree.at(), path.as_bytes(), &how).unwrap().1);
+                    }
+                    assert_eq!(Fs::readlink(tree.at(), b"dir/link", &mut [0; 8]), Ok(4));
+                }
+                finished.send(()).unwrap();
+            }
+        });
+        let finished = is_finished.recv_timeout(Duration::from_secs(60));
+        go_on.send(()).unwrap();
+        finished.expect("the look-ups waited");
+    });
+}
