@@ -69,7 +69,6 @@ pub(super) fn replace(place: Option<Counted<Place, ByEpoch>>) -> Option<Counted<
 }
 
 /// Brings it to where the process's new mode looks for it. All other threads are outside the gate.
-#[cfg_attr(not(test), expect(dead_code, reason = "the call that switches the mode is yet to use it"))]
 pub(super) fn switch(to: Mode) {
     match to {
         Mode::Lockless => {
