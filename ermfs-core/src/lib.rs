@@ -18,6 +18,10 @@ mod descriptor;
 mod epoch;
 mod errno;
 mod export;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
+#[cfg(not(feature = "failpoints"))]
+mod failpoint;
 mod fs;
 pub mod gate;
 mod namespace;

@@ -25,6 +25,7 @@ use super::slot::Slot;
 use super::{BLOCK, FileInfo, Form, Snapshot, in_mode};
 use crate::descriptor::Descriptor;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::space::Space;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -138,6 +139,7 @@ impl Content {
     /// Runs `change` under the lock held alone, then books what it changed.
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut Books) -> Result<R>) -> Result<R> {
         let mut books = self.books.write();
+        failpoint!("content.change");
         let before = self.logical(&books);
         let result = change(&mut books);
         self.book_logical(before, &books);

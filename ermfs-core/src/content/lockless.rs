@@ -21,6 +21,7 @@ use super::write::Part;
 use super::{BLOCK, Content, Sink, Source, in_block, valid_in};
 use crate::epoch;
 use crate::errno::Result;
+use crate::failpoint::failpoint;
 
 /// See the module's page.
 pub(super) enum Lockless {}
@@ -83,7 +84,9 @@ impl Exclusion for Lockless {
     fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()> {
         let announce = || {
             content.set_size(size);
+            failpoint!("cut.size");
             content.cuts.note_cut();
+            failpoint!("cut.noted");
         };
         let (index, inner, rest) = in_block(size, BLOCK);
         let has_more = |block: BlockRef<'_>| match block {
@@ -145,7 +148,9 @@ fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut S
         let guard = epoch::pin();
         // SAFETY: the file's filesystem is in lockless mode.
         let pinned = unsafe { Pinned::new(&guard) };
-        match content.map.get(index, &pinned) {
+        let block = content.map.get(index, &pinned);
+        failpoint!("read.block");
+        match block {
             None => sink.put_zeros(n),
             Some(BlockRef::Raw(block)) => block.read_pinned(from, n, sink),
             Some(BlockRef::Packed(block)) if block.read_kept(from, n, sink) => {}
@@ -182,7 +187,9 @@ fn read_tail(
             Some(BlockRef::Raw(block)) => Some(block.cells(from, n)),
             _ => None,
         };
+        failpoint!("read.tail");
         let size = content.size();
+        failpoint!("read.size");
         let n_within = n.min(valid_in(index, size).saturating_sub(from));
         match (before, content.map.get(index, &pinned), &cells) {
             (None, None, _) => sink.put_zeros(n_within),
@@ -229,11 +236,13 @@ fn replace_block<R>(
     let mark = block.mark();
     let (done, end) = change(block)?;
     announce();
+    failpoint!("content.block_made");
     // Past the size there are only zeros, whatever the mark was, and the writer's own bytes.
     block.set_mark(mark.min(valid_in(index, content.size())).max(end));
     let passed_on = block.pass_on();
     let bytes = amounts(content.map.get(index, books)).0;
     let old = content.put_raw(books, index, new);
+    failpoint!("content.block_shown");
     let garbage = match sole {
         Some(_) => Garbage::replaced(old, passed_on),
         None => Garbage::tree(old, bytes),

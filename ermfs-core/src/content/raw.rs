@@ -16,6 +16,7 @@ use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, 
 use super::io::{Sink, Source};
 use super::trace;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::space::Space;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -478,6 +479,7 @@ impl RawBlock {
         if ready.len > 0 {
             // SAFETY: the bytes past the mark are the lock's holder's, in pages that are the block's alone now.
             unsafe { self.fill(range.start, ready.len, source) };
+            failpoint!("content.past_the_mark");
             // Release: whoever sees the mark sees the bytes below it, and the cells.
             self.mark.store((range.start + ready.len) as u32, Ordering::Release);
         }
@@ -511,6 +513,7 @@ impl RawBlock {
         self.settled.store(false, Ordering::Relaxed);
         // SAFETY: the new page is seen by nobody else, and the range lies in it.
         unsafe { source.take(page.as_ptr().add(cover.start), cover.len()) };
+        failpoint!("content.page_made");
         self.pages[index].swap(Some(page)).map(Ok)
     }
 

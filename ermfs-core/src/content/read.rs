@@ -9,6 +9,7 @@ use super::exclusion::Exclusion;
 use super::file::Books;
 use super::{BLOCK, Content, Sink, View, in_block, in_mode};
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 
 impl Content {
     /// Reads at `offset` into `sink`; returns the number of bytes, 0 at or past the end of the file.
@@ -28,6 +29,7 @@ impl Content {
         let mut done = 0;
         while done < len {
             let (index, inner, n) = in_block(offset + done, len - done);
+            failpoint!("read.block");
             let read = match self.map.get(index, books) {
                 Some(block) => block.read(inner, n, sink),
                 None => {

@@ -15,6 +15,7 @@ use crate::content::Content;
 use crate::credentials::Credentials;
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::Fs;
 
 /// How [`Fs::open`] opens: `open(2)`'s flags as far as they concern names.
@@ -81,6 +82,7 @@ impl Fs {
             let guard = epoch::pin();
             let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, !how.nofollow)?;
             found.get().may_open(how, at.who)?;
+            failpoint!("open.resolved");
             if let Some(inode) = found.acquire() {
                 return Ok((inode, false));
             }
@@ -353,6 +355,7 @@ fn enter_new(
     guard: &Guard,
 ) -> Result<InodeRef> {
     let parent = directory_of(dir)?;
+    failpoint!("create.made");
     let entered = parent.entries.insert(name, inode.reach(), room, guard, || {
         inode.counts.link(true)?;
         if let Some(directory) = inode.directory() {

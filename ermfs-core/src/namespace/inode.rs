@@ -30,6 +30,7 @@ use super::metadata::{ChangeTime, InodeKind};
 use crate::content::Content;
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::{Mode, Shared};
 use crate::space::Space;
 use crate::time;
@@ -410,7 +411,9 @@ impl<'g> Reached<'g> {
     #[inline]
     pub(super) fn acquire(self) -> Option<InodeRef> {
         // Lazily: an `InodeRef` that was never counted must not be dropped.
-        self.counts.acquire().then(|| InodeRef { inode: self.inode })
+        let acquired = self.counts.acquire().then(|| InodeRef { inode: self.inode });
+        failpoint!("inode.acquired");
+        acquired
     }
 
     /// One name less, whose entry is being removed. The result frees the inode if this was its last hold.
@@ -461,6 +464,7 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
     while let Some(inode) = next.take() {
         // SAFETY: the counts of `inode` are zero and only this call frees it.
         let it = unsafe { inode.as_ref() };
+        failpoint!("inode.ended");
         match &it.body {
             Body::File(content) => content.clear(),
             Body::Symlink(_) | Body::Special(_) => {}

@@ -8,6 +8,7 @@ use super::walk::{Walk, check_path};
 use super::{At, InodeKind};
 use crate::epoch;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::Fs;
 
 impl Fs {
@@ -21,6 +22,7 @@ impl Fs {
         loop {
             let guard = epoch::pin();
             let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, follow_last)?;
+            failpoint!("lookup.resolved");
             if let Some(inode) = found.acquire() {
                 return Ok(inode);
             }
@@ -38,6 +40,7 @@ impl Fs {
             let guard = epoch::pin();
             let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, follow_last)?;
             let metadata = found.get().stat();
+            failpoint!("stat.taken");
             if !found.get().counts.is_gone() {
                 return Ok(metadata);
             }
@@ -68,6 +71,7 @@ impl Fs {
         let guard = epoch::pin();
         let found = Walk::new(at, &guard).resolve(at.dir.reach(), path, false)?;
         let target = found.get().symlink_target().ok_or(Errno::EINVAL)?;
+        failpoint!("readlink.found");
         found.get().note_read();
         let n = target.len().min(buffer.len());
         buffer[..n].copy_from_slice(&target[..n]);

@@ -12,6 +12,7 @@ use super::{At, EXECUTE};
 use crate::credentials::Credentials;
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::Fs;
 use crate::observer::Changed;
 
@@ -91,7 +92,10 @@ impl<'g> Walk<'g> {
     #[inline]
     pub(super) fn find(&self, dir: Reached<'g>, name: &[u8]) -> Result<Option<Reached<'g>>> {
         let entries = &directory_of(dir)?.entries;
-        Ok(entries.lookup(self.name(dir, name)?, self.guard))
+        failpoint!("walk.directory");
+        let found = entries.lookup(self.name(dir, name)?, self.guard);
+        failpoint!("walk.found");
+        Ok(found)
     }
 
     /// A component as a name in `dir`. In a removed directory there is nothing, whatever it would be called, so that is

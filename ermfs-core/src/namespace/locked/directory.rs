@@ -12,6 +12,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use super::table::Table;
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::namespace::entries::{Bury, Change, Emit, Entries, Places, Room};
 use crate::namespace::inode::{Inode, Reached};
 use crate::namespace::name::Name;
@@ -150,6 +151,7 @@ impl Entries for Directory {
             return Err(Errno::EEXIST);
         }
         let prepared = table.prepare(name, room)?;
+        failpoint!("names.insert");
         if let Err(error) = commit() {
             prepared.discard(room.space());
             return Err(error);
@@ -171,6 +173,7 @@ impl Entries for Directory {
         // SAFETY: the table is locked, and the caller pinned.
         let child = unsafe { reached(table.inode(place), guard) };
         let judgement = judge(child)?;
+        failpoint!("names.remove");
         table.take(place, space);
         Ok(commit(child, judgement))
     }
@@ -191,6 +194,7 @@ impl Entries for Directory {
         // SAFETY: both tables are locked, and the caller pinned.
         let (change, judgement) =
             unsafe { judge(reached(moved, guard), replaced.map(|inode| reached(inode, guard)))? };
+        failpoint!("names.rename");
         match (change, target.zip(replaced)) {
             (Change::Nothing, _) => {}
             (Change::Move, Some((target, _))) => {

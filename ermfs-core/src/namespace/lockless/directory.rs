@@ -16,6 +16,7 @@ use super::record::Record;
 use super::table::{self, Table};
 use crate::epoch::Guard;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::namespace::entries::{Bury, Change, Emit, Entries, FIRST_COOKIE, Places, Room};
 use crate::namespace::inode::{Inode, Reached};
 use crate::namespace::name::Name;
@@ -182,6 +183,7 @@ impl Directory {
         if let Some(old) = old {
             new.fill_from(old);
         }
+        failpoint!("names.table_made");
         self.table.store(new.as_ptr(), Release);
         if let Some(old) = old {
             // SAFETY: it was the directory's until here, and is not any more.
@@ -270,6 +272,7 @@ impl Entries for Directory {
             prepared.discard(room.space());
             return Err(error);
         }
+        failpoint!("names.insert");
         self.push(&mut state, prepared, Word::of(child.as_ptr()));
         Ok(())
     }
@@ -288,7 +291,9 @@ impl Entries for Directory {
         // SAFETY: found under the pin.
         let child = unsafe { reached(inode, guard) };
         let judgement = judge(child)?;
+        failpoint!("names.remove");
         dentry.set(Word::ABSENT);
+        failpoint!("names.gone");
         self.drop_entry(&mut state, dentry, space, guard);
         Ok(commit(child, judgement))
     }

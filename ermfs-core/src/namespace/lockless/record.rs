@@ -25,6 +25,7 @@
 use core::ptr::{self, NonNull};
 
 use super::dentry::{self, Dentry, Word};
+use crate::failpoint::failpoint;
 use crate::namespace::inode::Inode;
 use crate::sync::atomic::{
     AtomicPtr, AtomicU64,
@@ -53,7 +54,9 @@ impl Record {
         let before = source.word();
         debug_assert!(before != Word::ABSENT && before != target.word(), "judged before");
         self.announce(source, target, after);
+        failpoint!("names.rename");
         target.set(before);
+        failpoint!("names.renamed");
         source.set(after.map_or(Word::ABSENT, Word::of));
     }
 
@@ -82,6 +85,7 @@ impl Record {
             }
             let partner = self.partner.load(Acquire);
             let after = self.after.load(Acquire);
+            failpoint!("names.in_rename");
             // SAFETY: as the module's page says, it is retired after this pin began.
             let decided = NonNull::new(partner)
                 .is_some_and(|partner| unsafe { Dentry::from_raw(partner).word().inode() == word.inode() });

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::dentry::{self, Dentry};
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::namespace::malloc_footprint;
 use crate::namespace::name::Name;
 use crate::space::Space;
@@ -123,6 +124,7 @@ impl<'a> Table<'a> {
             if found == TOMBSTONE {
                 continue;
             }
+            failpoint!("names.probe");
             // SAFETY: a dentry is retired after its slot is a tombstone, so this one outlives the pin or lock of `'a`.
             let dentry = unsafe { Dentry::from_raw(NonNull::new(found)?) };
             if dentry.hash() == hash && is(dentry) {

@@ -2,6 +2,7 @@
 
 use super::with_file;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::gate;
 use crate::process::fd_table::{self, Claimed};
 
@@ -12,6 +13,7 @@ use crate::process::fd_table::{self, Claimed};
 pub fn close(fd: i32) -> Result<()> {
     let _inside = gate::enter();
     let file = fd_table::remove(fd)?;
+    failpoint!("fd.removed");
     file.descriptor_closed();
     if file.fs().space().is_poisoned() { Err(Errno::EIO) } else { Ok(()) }
 }
@@ -49,8 +51,10 @@ pub fn dup3(old: i32, new: i32, flags: i32) -> Result<i32> {
         return Err(Errno::EBADF);
     }
     let file = fd_table::lookup(old)?;
+    failpoint!("dup2.looked_up");
     // What it named before is closed here, outside the table's lock.
     if let Some(before) = fd_table::replace(new, file, flags & libc::O_CLOEXEC != 0)? {
+        failpoint!("dup2.replaced");
         before.descriptor_closed();
     }
     Ok(new)

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::errno::Result;
+use crate::failpoint::failpoint;
 use crate::gate;
 use crate::namespace::At;
 use crate::process::fd_table::Claimed;
@@ -30,6 +31,7 @@ pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
     let open = |at: At<'_>| {
         // The number first: a call that fails for want of one must not have created anything.
         let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
+        failpoint!("fd.claimed");
         Ok((claimed, OpenFile::open(at, path, flags, mode)?))
     };
     let changing = flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;

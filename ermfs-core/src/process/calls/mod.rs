@@ -22,6 +22,7 @@ pub(super) mod xattr;
 use super::fd_table;
 use super::open_file::OpenFileRef;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::gate;
 
 /// Runs `work` on the description that `fd` names.
@@ -33,6 +34,7 @@ fn with_file<R>(fd: i32, work: impl FnOnce(&OpenFileRef) -> Result<R>) -> Result
     // Left last: should this be the last reference to the description, its drop is still inside.
     let _inside = gate::enter();
     let file = fd_table::lookup(fd)?;
+    failpoint!("fd.looked_up");
     work(&file)
 }
 

@@ -8,6 +8,7 @@
 
 use ermfs_memory::AllocError;
 
+use crate::failpoint::failpoint;
 use crate::stripes::thread_number;
 use crate::sync::atomic::{
     AtomicU64,
@@ -193,6 +194,7 @@ impl Bitmap {
     /// H1: says one level up that the word at `at` is full, and so on while that fills a word.
     #[cold]
     fn note_full(&self, at: usize) {
+        failpoint!("fd.full");
         let mut at = at;
         for level in 1..self.levels.len() {
             let hint = self.levels[level].word(at / BITS);

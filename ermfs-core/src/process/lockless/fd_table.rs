@@ -10,6 +10,7 @@ use super::bitmap::Bitmap;
 use super::slot::Slot;
 use crate::epoch;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::process::fd_table::{FdTable, index_in, number, start_of};
 use crate::process::reclaim::expect_pinning_readers;
 use crate::sync::atomic::{Ordering::SeqCst, fence};
@@ -55,6 +56,7 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
         {
             let guard = epoch::pin();
             let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
+            failpoint!("fd.seen");
             if let Some(answer) = briefly(seen.get(), context) {
                 return if seen.has_owner() { answer } else { Err(Errno::EBADF) };
             }
@@ -101,6 +103,7 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
     fn remove(&self, fd: i32) -> Result<Counted<T, R>> {
         let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
         let file = self.slots[index].take().ok_or(Errno::EBADF)?;
+        failpoint!("fd.taken_out");
         self.numbers.free(index);
         Ok(file)
     }

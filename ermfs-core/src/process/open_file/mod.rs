@@ -31,6 +31,7 @@ use super::{O_ANYFD, Operation, packer};
 use crate::content::Content;
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::Fs;
 use crate::namespace::{At, DirEntry, InodeKind, InodeRef, Metadata, OpenHow};
 
@@ -153,6 +154,7 @@ impl OpenFile {
 
     fn new(fs: &Arc<Fs>, inode: InodeRef, flags: i32) -> Result<OpenFileRef> {
         fs.description_opened();
+        failpoint!("description.made");
         let file = OpenFile {
             place: Place::new(fs, inode),
             device: fs.device(),
@@ -302,6 +304,7 @@ impl Ends for OpenFile {
             }
         }
         let _inside = crate::gate::enter();
+        failpoint!("description.ended");
         let _left = Left(&self.place);
         // Also in a poisoned filesystem: whoever waits for them wakes up and sees.
         self.inode().unlock_all(self.lock_owner());
