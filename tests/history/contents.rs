@@ -1,8 +1,9 @@
 //! The content of one file, around the boundary of its first two blocks.
 //!
-//! Atomic is every write and read that lies within one block, the number of bytes that it tells included, every append,
-//! every cut, and the size. Calls that reach over the boundary are not promised to be, and are not made, but for
-//! appends. Closing and opening again, which packs and unpacks, changes nothing.
+//! Atomic is every write and read that lies within one block, the number of bytes that it tells included, every cut, and
+//! the size. An append over the boundary may be seen to have filled the first block only; but no other change comes between
+//! its parts. Other calls over the boundary are not made. Closing and opening again, which packs and unpacks, changes
+//! nothing.
 
 use std::sync::Arc;
 
@@ -46,46 +47,64 @@ enum Answer {
 }
 
 /// What the cells hold, up to the file's size.
-type Cells = Vec<u8>;
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct File {
+    cells: Vec<u8>,
+    /// An append has filled the first block and has more to write: no other change may come between.
+    appending: bool,
+}
 
 struct Contents;
 
 impl Model for Contents {
     type Operation = Operation;
     type Answer = Answer;
-    type State = Cells;
-    type Local = ();
+    type State = File;
+    /// Where an append has begun.
+    type Local = Option<usize>;
 
     fn step(
         &self,
-        cells: &Cells,
+        file: &File,
         _: u32,
         (operation, answer): (&Operation, &Answer),
-        (): &(),
-    ) -> Vec<Step<Cells, ()>> {
-        let mut after = cells.clone();
+        began: &Option<usize>,
+    ) -> Vec<Step<File, Option<usize>>> {
+        let File { mut cells, appending } = file.clone();
+        let size = cells.len();
+        let changes = !matches!(operation, Read(..) | Size | Reopen);
+        if changes && appending && began.is_none() {
+            return vec![];
+        }
         let right = match *operation {
             Write(at, count, byte) => {
-                after.resize(after.len().max(at + count), 0);
-                after[at..at + count].fill(byte);
+                cells.resize(size.max(at + count), 0);
+                cells[at..at + count].fill(byte);
                 Answer::Done
             }
             Read(at, count) => {
-                let end = (at + count).min(cells.len());
+                let end = (at + count).min(size);
                 Answer::Bytes(cells[at.min(end)..end].to_vec())
             }
-            Append(count, byte) => {
-                after.extend(vec![byte; count]);
-                Answer::At(cells.len())
+            // What lies in the first block can be seen before the rest.
+            Append(count, byte) if size < HALF && size + count > HALF => {
+                cells.resize(HALF, byte);
+                return vec![Step::Goes(File { cells, appending: true }, Some(size))];
             }
-            Cut(size) => {
-                after.resize(size, 0);
+            Append(count, byte) => {
+                let at = began.unwrap_or(size);
+                cells.resize(at + count, byte);
+                Answer::At(at)
+            }
+            Cut(to) => {
+                cells.resize(to, 0);
                 Answer::Done
             }
-            Size => Answer::Size(Some(cells.len())),
+            Size => Answer::Size(Some(size)),
             Reopen => Answer::Done,
         };
-        if right == *answer { vec![Step::Ends(after)] } else { vec![] }
+        let appending = appending && !changes;
+        if right == *answer { vec![Step::Ends(File { cells, appending })] } else { vec![] }
     }
 }
 
@@ -170,7 +189,7 @@ fn one_run(
     seed: u64,
     compress: Compress,
     kinds: &[fn(&mut Random, u8) -> Operation],
-) -> (Cells, History<Operation, Answer>) {
+) -> (File, History<Operation, Answer>) {
     let mut random = Random::new(seed);
     let config = Config { max_bytes: 32 << 20, compress, ..Config::default() };
     let fs = Fs::new(&config).expect("a filesystem");
@@ -200,7 +219,7 @@ fn one_run(
         after.record(operation, |operation| handles.call(operation));
     }
     history.push(after.calls());
-    (start, history)
+    (File { cells: start, appending: false }, history)
 }
 
 fn write(random: &mut Random, byte: u8) -> Operation {
@@ -266,7 +285,7 @@ fn planted(threads: &[&[(u64, u64, Operation, Answer)]]) -> bool {
             calls.iter().map(call).collect()
         })
         .collect();
-    check(&Contents, vec![9, 9], &history).is_ok()
+    check(&Contents, File { cells: vec![9, 9], appending: false }, &history).is_ok()
 }
 
 #[test]
@@ -302,6 +321,18 @@ fn appends_that_overlap_or_leave_a_hole_are_refused() {
         let other = [(1, 6, Append(1, 2), Answer::At(place))];
         assert_eq!(planted(&[&one, &other]), fine, "{place}");
     }
+}
+
+#[test]
+fn an_append_over_the_boundary_may_be_seen_by_blocks_but_nothing_comes_between() {
+    let filled = (0, 1, Append(HALF - 3, 1), Answer::At(2));
+    let over = [(2, 9, Append(3, 2), Answer::At(HALF - 1))];
+    for (size, fine) in [(HALF - 1, true), (HALF, true), (HALF + 1, false), (HALF + 2, true)] {
+        let look = [(4, 5, Size, Answer::Size(Some(size)))];
+        assert_eq!(planted(&[&[filled.clone()], &over, &look]), fine, "{size}");
+    }
+    let between = [(3, 8, Append(1, 3), Answer::At(HALF))];
+    assert!(!planted(&[&[filled], &over, &between]));
 }
 
 #[test]
