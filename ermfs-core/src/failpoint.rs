@@ -29,7 +29,7 @@ mod enabled {
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     use std::time::{Duration, Instant};
 
-    /// Every step that has a label, by module.
+    /// Every step that has a label, by module. Labels that start with `locked.` or `lockless.` are of that mode only.
     pub const LABELS: &[&str] = &[
         // Path walk: at a directory, before its name is looked up; with the inode that was found.
         "walk.directory",
@@ -47,12 +47,14 @@ mod enabled {
         "names.insert",
         "names.remove",
         "names.rename",
+        "locked.names.lookup",
         // Creating: the name was not there, and the inode is made.
         "create.made",
         // Descriptors: looked up; claimed and not open; taken out and not ended.
         "fd.looked_up",
         "fd.claimed",
         "fd.removed",
+        "locked.slot.held",
         "dup2.looked_up",
         "dup2.replaced",
         // Open file descriptions: made; the last reference gone.

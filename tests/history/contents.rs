@@ -325,14 +325,14 @@ fn appends_that_overlap_or_leave_a_hole_are_refused() {
 
 #[test]
 fn an_append_over_the_boundary_may_be_seen_by_blocks_but_nothing_comes_between() {
-    let filled = (0, 1, Append(HALF - 3, 1), Answer::At(2));
+    let filled = [(0, 1, Append(HALF - 3, 1), Answer::At(2))];
     let over = [(2, 9, Append(3, 2), Answer::At(HALF - 1))];
     for (size, fine) in [(HALF - 1, true), (HALF, true), (HALF + 1, false), (HALF + 2, true)] {
         let look = [(4, 5, Size, Answer::Size(Some(size)))];
-        assert_eq!(planted(&[&[filled.clone()], &over, &look]), fine, "{size}");
+        assert_eq!(planted(&[&filled, &over, &look]), fine, "{size}");
     }
     let between = [(3, 8, Append(1, 3), Answer::At(HALF))];
-    assert!(!planted(&[&[filled], &over, &between]));
+    assert!(!planted(&[&filled, &over, &between]));
 }
 
 #[test]

@@ -130,6 +130,7 @@ impl Entries for Directory {
     #[inline]
     fn lookup<'g>(&self, name: Name<'_>, guard: &'g Guard) -> Option<Reached<'g>> {
         let table = self.table.read();
+        failpoint!("locked.names.lookup");
         let found = table.inode(table.find(name)?);
         // SAFETY: the table is locked, and the caller pinned.
         Some(unsafe { reached(found, guard) })

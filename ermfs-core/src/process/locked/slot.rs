@@ -16,6 +16,8 @@ use core::sync::atomic::{
 
 use ermfs_memory::{AtOnce, Counted, Reclaim, Zeroable};
 
+use crate::failpoint::failpoint;
+
 /// Somebody looks at or changes the slot.
 const LOCKED: usize = 1;
 /// A flag that the slot's owner keeps beside the reference.
@@ -55,6 +57,7 @@ impl<T, R: Reclaim<T>> Slot<T, R> {
             return None;
         }
         let word = self.lock();
+        failpoint!("locked.slot.held");
         // SAFETY: the pointer came from `into_raw`, and the slot's own reference cannot leave while the
         // slot is locked.
         let shared = pointer(word).map(|raw| unsafe { Counted::share_raw_reclaimed(raw) });
