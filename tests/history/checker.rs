@@ -62,11 +62,15 @@ struct Point<S, L> {
 type CallOf<M> = Call<<M as Model>::Operation, <M as Model>::Answer>;
 type PointOf<M> = Point<<M as Model>::State, <M as Model>::Local>;
 
-/// Looks for an order of one thread.
+/// Looks for an order of one thread, and answers how many points the search came through.
 ///
 /// # Errors
 /// The history, readable, and how far the best order came, when there is none.
-pub(crate) fn check<M: Model>(model: &M, start: M::State, history: &[Vec<CallOf<M>>]) -> Result<(), String> {
+pub(crate) fn check<M: Model>(
+    model: &M,
+    start: M::State,
+    history: &[Vec<CallOf<M>>],
+) -> Result<usize, String> {
     let mut number = 0;
     let first_numbers: Vec<u32> = history
         .iter()
@@ -83,7 +87,7 @@ pub(crate) fn check<M: Model>(model: &M, start: M::State, history: &[Vec<CallOf<
     while let Some(point) = stack.pop() {
         let done = point.threads.iter().map(|(done, _)| usize::from(*done)).sum();
         if done == number as usize {
-            return Ok(());
+            return Ok(met.len());
         }
         if !met.insert(point.clone()) {
             continue;

@@ -2,7 +2,7 @@
 //!
 //! Promises: every run follows from its seed, but for how the threads meet. Owns the clock of a run. A run that fails
 //! prints its seed; ERMFS_HISTORY_SEED makes every test start with that one, ERMFS_HISTORY_RUNS says how many runs there
-//! are of each kind (1,000 by default).
+//! are of each kind (by default 1,000, or as many as there is time for on a busy machine).
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,6 +12,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::checker::{Call, History, Model, check};
 
@@ -144,6 +145,10 @@ pub(crate) fn plans<O>(
         .collect()
 }
 
+const MOST_RUNS: u64 = 1_000;
+/// The time after which no run is begun, unless the number of runs was asked for.
+const ENOUGH: Duration = Duration::from_secs(5);
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.trim().parse().ok())
 }
@@ -157,27 +162,31 @@ where
     // One test at a time: threads meet when they have processors.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let runs = setting("ERMFS_HISTORY_RUNS").unwrap_or(1_000);
+    let (most, end) = match setting("ERMFS_HISTORY_RUNS") {
+        Some(runs) => (runs, None),
+        None => (MOST_RUNS, Some(Instant::now() + ENOUGH)),
+    };
     let first = setting("ERMFS_HISTORY_SEED").unwrap_or_else(|| {
         let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
         since.as_nanos() as u64 ^ RUNS.fetch_add(1, Relaxed) << 40
     });
-    println!("seeds {first} and following, {runs} runs");
-    let (mut calls, mut overlaps) = (0, 0);
-    for seed in (0..runs).map(|run| first.wrapping_add(run)) {
+    println!("seeds from {first}");
+    let (mut runs, mut calls, mut overlaps, mut points) = (0, 0, 0, 0);
+    while runs < most && end.is_none_or(|end| Instant::now() < end) {
+        let seed = first.wrapping_add(runs);
+        runs += 1;
         let outcome = catch_unwind(AssertUnwindSafe(|| one(seed)));
         let (start, history) = outcome.unwrap_or_else(|panic| {
             eprintln!("ERMFS_HISTORY_SEED={seed}");
             resume_unwind(panic)
         });
-        if let Err(told) = check(model, start, &history) {
-            panic!("ERMFS_HISTORY_SEED={seed}\n{told}");
-        }
+        points +=
+            check(model, start, &history).unwrap_or_else(|told| panic!("ERMFS_HISTORY_SEED={seed}\n{told}"));
         let all: Vec<_> = history.iter().flatten().collect();
         calls += all.len();
         // Times have no gaps, so a call that nothing came between ended in the moment after it began.
         overlaps += all.iter().filter(|call| call.ended > call.began + 1).count();
     }
-    println!("{calls} calls, {overlaps} of them overlapping others");
+    println!("{runs} runs, {calls} calls, {overlaps} of them overlapping others, {points} points searched");
     assert!(overlaps > 0, "threads that never meet show nothing");
 }
