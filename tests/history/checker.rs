@@ -28,6 +28,8 @@ pub(crate) type History<O, A> = Vec<Vec<Call<O, A>>>;
 pub(crate) enum Step<S, L> {
     /// The call goes on, with what it has learnt.
     Goes(S, L),
+    /// The same, when nothing has changed and it could learn nothing better later.
+    Passes(L),
     /// The call is over, with the answer that was seen.
     Ends(S),
 }
@@ -40,6 +42,9 @@ pub(crate) trait Model {
     type State: Clone + Eq + Hash + Debug;
     /// What a call under way has learnt; as it begins, the default.
     type Local: Clone + Eq + Hash + Default;
+
+    /// Whether a call with this answer changes nothing, whenever it ends.
+    fn only_looks(&self, operation: &Self::Operation, answer: &Self::Answer) -> bool;
 
     /// The next step of a call: every way it can go, none if it cannot come to the answer that was seen. `number` is the
     /// call's own in the history.
@@ -97,25 +102,38 @@ pub(crate) fn check<M: Model>(
         }
         let next = |thread: usize| history[thread].get(usize::from(point.threads[thread].0));
         let horizon = (0..history.len()).filter_map(|thread| Some(next(thread)?.ended)).min();
-        for (thread, first) in first_numbers.iter().enumerate() {
+        let mut ways = Vec::new();
+        'threads: for (thread, first) in first_numbers.iter().enumerate() {
             let Some(call) = next(thread).filter(|call| Some(call.began) < horizon) else { continue };
             let (done, local) = &point.threads[thread];
             let number = first + u32::from(*done);
             for step in model.step(&point.state, number, (&call.operation, &call.answer), local) {
                 let mut threads = point.threads.clone();
-                let state = match step {
+                let (state, need_not_wait) = match step {
                     Step::Goes(state, local) => {
                         threads[thread].1 = local;
-                        state
+                        (state, false)
+                    }
+                    Step::Passes(local) => {
+                        threads[thread].1 = local;
+                        (point.state.clone(), true)
                     }
                     Step::Ends(state) => {
                         threads[thread] = (done + 1, M::Local::default());
-                        state
+                        (state, model.only_looks(&call.operation, &call.answer))
                     }
                 };
-                stack.push(Point { threads, state });
+                // Whatever order explains the rest explains it after such a step as well, so no other is tried.
+                if need_not_wait {
+                    ways.clear();
+                }
+                ways.push(Point { threads, state });
+                if need_not_wait {
+                    break 'threads;
+                }
             }
         }
+        stack.append(&mut ways);
     }
     Err(told::<M>(history, best.map(|(_, point)| point)))
 }
@@ -164,6 +182,10 @@ mod tests {
         type Answer = u8;
         type State = u8;
         type Local = bool;
+
+        fn only_looks(&self, operation: &Operation, _: &u8) -> bool {
+            matches!(operation, Operation::Read)
+        }
 
         fn step(
             &self,

@@ -63,6 +63,10 @@ impl Model for Contents {
     /// Where an append has begun.
     type Local = Option<usize>;
 
+    fn only_looks(&self, operation: &Operation, answer: &Answer) -> bool {
+        matches!(operation, Read(..) | Size | Reopen) || matches!(answer, Answer::Failed(_))
+    }
+
     fn step(
         &self,
         file: &File,

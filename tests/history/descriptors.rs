@@ -2,8 +2,10 @@
 //!
 //! A call answers for the file that its number named at one moment of the call, or EBADF if it named none then. `open`
 //! and `dup` look at one number after the other, take the first that is free, and open it later; till then it is
-//! nobody's: not open, and EBUSY to `dup2`. So it is between the two steps of a close.
+//! nobody's: not open, and EBUSY to `dup2`. So it is between the two steps of a close. With `O_ANYFD` any
+//! free number will do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use ermfs_core::process::{self, FIRST_FD};
@@ -14,14 +16,14 @@ use crate::recorder::{Clock, Random, Recorder, plans, play, run_all};
 
 /// Numbers that calls name; `open` and `dup` may answer higher ones.
 const NUMBERS: usize = 3;
-/// More than all calls of a run can open.
-const ROOM: usize = 64;
 const FILES: usize = 3;
 
 /// Numbers and files as places in their rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Open(usize),
+    /// With `O_ANYFD`.
+    OpenAny(usize),
     Close(usize),
     Dup(usize),
     Dup2(usize, usize),
@@ -40,13 +42,13 @@ enum Answer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Slot {
-    Free,
     /// Taken and not open, or closed and not free.
     Claimed,
     Names(usize),
 }
 
-type Table = Vec<Slot>;
+/// The numbers that are not free.
+type Table = BTreeMap<usize, Slot>;
 
 /// How far a call is: what it has looked up, and which number it is to look at or has claimed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -64,6 +66,10 @@ impl Model for Descriptors {
     type State = Table;
     type Local = Progress;
 
+    fn only_looks(&self, operation: &Operation, answer: &Answer) -> bool {
+        matches!(operation, Stat(_) | Read(_)) || matches!(answer, Answer::Failed(_))
+    }
+
     fn step(
         &self,
         table: &Table,
@@ -72,15 +78,25 @@ impl Model for Descriptors {
         progress: &Progress,
     ) -> Vec<Step<Table, Progress>> {
         let ends = |right: Answer| if right == *answer { vec![Step::Ends(table.clone())] } else { vec![] };
-        let named = |number: usize| match table[number] {
-            Slot::Names(file) => Some(file),
-            Slot::Free | Slot::Claimed => None,
+        let named = |number: usize| match table.get(&number) {
+            Some(Slot::Names(file)) => Some(*file),
+            Some(Slot::Claimed) | None => None,
         };
         let bad = Answer::Failed(Errno::EBADF);
         match *operation {
             Stat(number) | Read(number) => ends(named(number).map_or(bad, Answer::File)),
             Open(file) => take_lowest(table, answer, Progress { file: Some(file), ..*progress }),
-            Close(number) if progress.claimed => install(table, answer, number, Slot::Free, Answer::Done),
+            OpenAny(file) => match *answer {
+                Answer::Number(at) => {
+                    take_lowest(table, answer, Progress { file: Some(file), at, ..*progress })
+                }
+                _ => vec![],
+            },
+            Close(number) if progress.claimed => {
+                let mut after = table.clone();
+                after.remove(&number);
+                if *answer == Answer::Done { vec![Step::Ends(after)] } else { vec![] }
+            }
             Close(number) => match named(number) {
                 None => ends(bad),
                 Some(_) => claim(table, number, *progress),
@@ -93,10 +109,10 @@ impl Model for Descriptors {
             Dup(_) => take_lowest(table, answer, *progress),
             Dup2(_, new) => {
                 let names = Slot::Names(progress.file.expect("looked up"));
-                match table[new] {
-                    Slot::Claimed if !progress.claimed => ends(Answer::Failed(Errno::EBUSY)),
-                    Slot::Free => claim(table, new, *progress),
-                    Slot::Claimed | Slot::Names(_) => install(table, answer, new, names, Answer::Number(new)),
+                match table.get(&new) {
+                    Some(Slot::Claimed) if !progress.claimed => ends(Answer::Failed(Errno::EBUSY)),
+                    None => claim(table, new, *progress),
+                    Some(_) => install(table, answer, new, names),
                 }
             }
         }
@@ -105,35 +121,26 @@ impl Model for Descriptors {
 
 fn claim(table: &Table, number: usize, progress: Progress) -> Vec<Step<Table, Progress>> {
     let mut after = table.clone();
-    after[number] = Slot::Claimed;
+    after.insert(number, Slot::Claimed);
     vec![Step::Goes(after, Progress { claimed: true, ..progress })]
 }
 
-fn install(
-    table: &Table,
-    answer: &Answer,
-    number: usize,
-    slot: Slot,
-    right: Answer,
-) -> Vec<Step<Table, Progress>> {
+fn install(table: &Table, answer: &Answer, number: usize, slot: Slot) -> Vec<Step<Table, Progress>> {
     let mut after = table.clone();
-    after[number] = slot;
-    if right == *answer { vec![Step::Ends(after)] } else { vec![] }
+    after.insert(number, slot);
+    if *answer == Answer::Number(number) { vec![Step::Ends(after)] } else { vec![] }
 }
 
 /// Looks at one number after the other.
 fn take_lowest(table: &Table, answer: &Answer, progress: Progress) -> Vec<Step<Table, Progress>> {
     let Progress { file, at, claimed } = progress;
     let file = file.expect("known before");
-    match table[at] {
-        _ if claimed => install(table, answer, at, Slot::Names(file), Answer::Number(at)),
-        // It takes the number that was answered, or none: others need not be tried.
-        Slot::Free if *answer == Answer::Number(at) => claim(table, at, progress),
-        Slot::Free => vec![],
-        Slot::Claimed | Slot::Names(_) if at + 1 == ROOM => vec![],
-        Slot::Claimed | Slot::Names(_) => {
-            vec![Step::Goes(table.clone(), Progress { at: at + 1, ..progress })]
-        }
+    match table.get(&at) {
+        Some(_) if claimed => install(table, answer, at, Slot::Names(file)),
+        // It takes the number that was answered: others need not be tried.
+        None if *answer == Answer::Number(at) => claim(table, at, progress),
+        Some(_) if *answer != Answer::Number(at) => vec![Step::Passes(Progress { at: at + 1, ..progress })],
+        None | Some(_) => vec![],
     }
 }
 
@@ -169,8 +176,9 @@ impl Files {
 
     fn answer_to(&self, operation: Operation) -> Result<Answer, Errno> {
         match operation {
-            Open(file) => {
-                let fd = process::openat(process::AT_FDCWD, PATHS[file], libc::O_RDONLY, 0)?;
+            Open(file) | OpenAny(file) => {
+                let any = if matches!(operation, OpenAny(_)) { process::O_ANYFD } else { 0 };
+                let fd = process::openat(process::AT_FDCWD, PATHS[file], libc::O_RDONLY | any, 0)?;
                 Ok(Answer::Number(number_of(fd)))
             }
             Close(number) => process::close(fd_of(number)).map(|()| Answer::Done),
@@ -207,17 +215,20 @@ fn one_run(
     let plans = plans(&mut random, |random, _| kinds(random));
     let mut history = play(&clock, seed, plans, |_| (), |(), operation| files.call(operation));
     let mut after = Recorder::new(&clock, Random::new(!seed));
-    for number in 0..ROOM {
-        if process::fstat(fd_of(number)).is_ok() || number < NUMBERS {
-            after.record(Stat(number), |operation| files.call(operation));
-            after.record(Close(number), |operation| files.call(operation));
-        }
+    let given = history.iter().flatten().filter_map(|call| match call.answer {
+        Answer::Number(number) => Some(number),
+        _ => None,
+    });
+    let numbers: BTreeSet<usize> = given.chain(0..NUMBERS).collect();
+    for number in numbers {
+        after.record(Stat(number), |operation| files.call(operation));
+        after.record(Close(number), |operation| files.call(operation));
     }
     // That the table is empty again, and gives the lowest number first.
     after.record(Open(0), |operation| files.call(operation));
     after.record(Close(0), |operation| files.call(operation));
     history.extend([before.calls(), after.calls()]);
-    (vec![Slot::Free; ROOM], history)
+    (Table::new(), history)
 }
 
 fn run_descriptors(kinds: &(dyn Fn(&mut Random) -> Operation + Sync)) {
@@ -228,8 +239,9 @@ fn run_descriptors(kinds: &(dyn Fn(&mut Random) -> Operation + Sync)) {
 
 #[test]
 fn descriptors_that_are_opened_closed_and_used() {
-    run_descriptors(&|random| match random.below(8) {
+    run_descriptors(&|random| match random.below(9) {
         0 | 1 => Open(random.below(FILES)),
+        8 => OpenAny(random.below(FILES)),
         2 | 3 => Close(random.below(NUMBERS)),
         4 => Dup(random.below(NUMBERS)),
         5 => Read(random.below(NUMBERS)),
@@ -272,7 +284,7 @@ fn planted(threads: &[&[(u64, u64, Operation, Answer)]]) -> bool {
             calls.iter().map(call).collect()
         })
         .collect();
-    check(&Descriptors, vec![Slot::Free; ROOM], &history).is_ok()
+    check(&Descriptors, Table::new(), &history).is_ok()
 }
 
 const OPENED: [(u64, u64, Operation, Answer); 2] =
@@ -287,6 +299,9 @@ fn a_number_given_out_twice_or_not_the_lowest_is_refused() {
     let closed = [(4, 5, Close(0), Answer::Done)];
     assert!(planted(&[&OPENED, &closed, &[(6, 7, Open(2), Answer::Number(0))]]));
     assert!(!planted(&[&OPENED, &closed, &[(6, 7, Open(2), Answer::Number(2))]]));
+    // With O_ANYFD it need not be the lowest, but free.
+    assert!(planted(&[&OPENED, &[(4, 5, OpenAny(2), Answer::Number(65_535))]]));
+    assert!(!planted(&[&OPENED, &[(4, 5, OpenAny(2), Answer::Number(1))]]));
     // While it is being closed it may be free or not.
     for number in [0, 2] {
         assert!(planted(&[&OPENED, &closed, &[(3, 6, Open(2), Answer::Number(number))]]));

@@ -4,6 +4,7 @@
 //! may come between. `link` looks its file up first. Link counts are looked at when all is quiet.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ermfs_core::process::Operation as Inside;
@@ -29,6 +30,8 @@ enum Operation {
     RenameNew(Path, Path),
     Exchange(Path, Path),
     Link(Path, Path),
+    /// The names in the root.
+    List,
     /// As `Stat`, with the number of links; when all is quiet.
     Inspect(Path),
     /// How many inodes there are; when all is quiet.
@@ -44,6 +47,8 @@ enum Answer {
     File(u64),
     Directory(u64),
     Linked(u64, u64),
+    /// A bit for each of `NAMES`.
+    Names(u32),
     Inodes {
         files: u64,
         directories: u64,
@@ -79,6 +84,17 @@ struct Walked {
     to: Option<Id>,
 }
 
+/// What there can be in the root.
+const NAMES: [&str; 30] = [
+    "a", "b", "c", "d", "e", "f", "n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n10", "n11",
+    "n12", "n13", "n14", "n15", "n16", "n17", "n18", "n19", "n20", "n21", "n22", "n23",
+];
+
+fn bit_of(name: &str) -> u32 {
+    let place = NAMES.iter().position(|other| *other == name);
+    1 << place.unwrap_or_else(|| panic!("{name} is listed, which nobody made"))
+}
+
 fn split(path: Path) -> (Option<&'static str>, &'static str) {
     match path.split_once('/') {
         Some((directory, name)) => (Some(directory), name),
@@ -92,7 +108,7 @@ impl Operation {
             Create(path) | Ensure(path) | Open(path) | Stat(path) | Unlink(path) | Mkdir(path)
             | Rmdir(path) | Inspect(path) => (path, None),
             Rename(old, new) | RenameNew(old, new) | Exchange(old, new) | Link(old, new) => (old, Some(new)),
-            Census => (".", None),
+            List | Census => (".", None),
         }
     }
 }
@@ -245,6 +261,10 @@ impl Tree {
                     (Id::File(_), _) => self.enter(to, name, id).map(|()| Answer::Done),
                 }
             }
+            List => {
+                let root = &self.0[&Id::Root];
+                Ok(Answer::Names(root.entries.keys().map(|name| bit_of(name)).sum()))
+            }
             Census => {
                 let mut files: Vec<Id> =
                     self.0.values().flat_map(|dir| dir.entries.values().copied()).collect();
@@ -310,6 +330,12 @@ impl Model for Names {
     type Answer = Answer;
     type State = Tree;
     type Local = Walked;
+
+    fn only_looks(&self, operation: &Operation, answer: &Answer) -> bool {
+        // What is seen of a directory settles its number for the rest.
+        matches!(answer, Answer::Failed(_) | Answer::File(_) | Answer::Names(_))
+            || matches!(operation, Census)
+    }
 
     fn step(
         &self,
@@ -384,6 +410,18 @@ fn answer_of(fs: &Arc<Fs>, operation: Operation) -> Result<Answer, Errno> {
         Open(_) => return Fs::open(at, path, &plain).map(|(inode, _)| seen(inode.kind(), inode.ino())),
         Stat(_) => return Fs::stat(at, path, false).map(|it| seen(it.kind, it.ino)),
         Inspect(_) => return Fs::stat(at, path, false).map(|it| Answer::Linked(it.ino, it.nlink)),
+        List => {
+            let mut names = 0;
+            fs.read_dir(&root, 0, &mut |entry| {
+                if !matches!(entry.name, b"." | b"..") {
+                    let bit = bit_of(std::str::from_utf8(entry.name).expect("a name that was made"));
+                    assert_eq!(names & bit, 0, "a name that is listed twice");
+                    names |= bit;
+                }
+                ControlFlow::Continue(())
+            })?;
+            return Ok(Answer::Names(names));
+        }
         Census => {
             let statistics = fs.statistics();
             return Ok(Answer::Inodes { files: statistics.files, directories: statistics.directories });
@@ -419,7 +457,7 @@ fn one_run(
     });
     let mut history = play(&clock, seed, plans, |_| (), |(), operation| call(&fs, operation));
     let mut after = Recorder::new(&clock, Random::new(!seed));
-    for operation in paths.iter().map(|path| Inspect(path)).chain([Census]) {
+    for operation in paths.iter().map(|path| Inspect(path)).chain([List, Census]) {
         after.record(operation, |operation| call(&fs, operation));
     }
     history.extend([before.calls(), after.calls()]);
@@ -437,7 +475,7 @@ fn one_run(
 fn names_of_one_directory() {
     run_all(&Names, |seed| {
         one_run(seed, &["a", "b", "c"], &[Create("a"), Create("b")], &|random, one, other| match random
-            .below(14)
+            .below(15)
         {
             0 | 1 => Create(one),
             2 => Ensure(one),
@@ -447,6 +485,7 @@ fn names_of_one_directory() {
             8 | 9 => Rename(one, other),
             10 => RenameNew(one, other),
             11 | 12 => Exchange(one, other),
+            13 => List,
             _ => Link(one, other),
         })
     });
@@ -454,22 +493,20 @@ fn names_of_one_directory() {
 
 #[test]
 fn names_of_many_files_in_a_table_that_grows_and_is_rebuilt() {
-    const PATHS: [Path; 24] = [
-        "n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n10", "n11", "n12", "n13", "n14", "n15",
-        "n16", "n17", "n18", "n19", "n20", "n21", "n22", "n23",
-    ];
-    let first: Vec<Operation> = PATHS[..12].iter().map(|path| Create(path)).collect();
+    let paths = &NAMES[6..];
+    let first: Vec<Operation> = paths[..12].iter().map(|path| Create(path)).collect();
     run_all(&Names, |seed| {
         // Few names are asked for at the same time, many come and go.
-        one_run(seed, &PATHS, &first, &|random, one, other| {
-            let near = PATHS[(seed as usize + random.below(3)) % PATHS.len()];
-            match random.below(10) {
+        one_run(seed, paths, &first, &|random, one, other| {
+            let near = paths[(seed as usize + random.below(3)) % paths.len()];
+            match random.below(11) {
                 0 | 1 => Create(one),
                 2 => Create(near),
                 3 | 4 => Unlink(one),
                 5 => Unlink(near),
                 6 => Rename(one, near),
                 7 => Rename(near, other),
+                8 => List,
                 _ => Stat(near),
             }
         })
@@ -481,7 +518,7 @@ fn names_of_directories_that_come_and_go() {
     let first = [Mkdir("d"), Create("f"), Create("d/x"), Mkdir("e")];
     run_all(&Names, |seed| {
         one_run(seed, &["d", "e", "f", "d/x", "d/y", "e/x"], &first, &|random, one, other| match random
-            .below(16)
+            .below(17)
         {
             0 | 1 => Create(random.pick(&["d/x", "d/y", "e/x", "f"])),
             2 => Ensure(one),
@@ -493,6 +530,7 @@ fn names_of_directories_that_come_and_go() {
             12 => Exchange(one, other),
             13 => Link(one, other),
             14 => Open(one),
+            15 => List,
             _ => Stat(one),
         })
     });
@@ -553,11 +591,15 @@ fn a_file_in_a_directory_that_was_removed_is_refused() {
 }
 
 #[test]
-fn an_exchange_seen_by_halves_and_a_wrong_link_count_are_refused() {
+fn an_exchange_seen_by_halves_a_wrong_listing_and_a_wrong_link_count_are_refused() {
     let files = [(0, 1, Create("a"), Answer::Made(7)), (2, 3, Create("b"), Answer::Made(8))];
     let exchange = [(4, 9, Exchange("a", "b"), Answer::Done)];
     let halves = [(5, 6, Stat("a"), Answer::File(8)), (7, 8, Stat("b"), Answer::File(8))];
     assert!(!planted(&[&files, &exchange, &halves]));
+    for (names, fine) in [(&["a", "b"][..], true), (&["a"], false), (&["a", "b", "c"], false)] {
+        let names = names.iter().map(|name| bit_of(name)).sum();
+        assert_eq!(planted(&[&files, &exchange, &[(5, 6, List, Answer::Names(names))]]), fine);
+    }
     let linked = [(4, 5, Link("a", "c"), Answer::Done)];
     for (count, fine) in [(1, false), (2, true)] {
         assert_eq!(planted(&[&files, &linked, &[(6, 7, Inspect("a"), Answer::Linked(7, count))]]), fine);
