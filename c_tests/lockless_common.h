@@ -31,6 +31,14 @@ static const char *mode_name(bool lockless)
 
 /* ---- how much ---- */
 
+/* How many descriptors there are. */
+static int capacity(void)
+{
+    const char *text = getenv("ERMFS_MAX_FDS");
+
+    return text ? atoi(text) : 65536;
+}
+
 /* In per cent; ERMFS_TEST_SCALE, or an argument, sets it. Sanitizers and Valgrind ask for less. */
 static unsigned scale_percent = 100;
 
@@ -102,36 +110,11 @@ static void make_file(const char *path, const char *text)
     CHECK(ermfs_close(fd) == 0);
 }
 
-static bool fd_holds(int fd, const char *bytes, size_t size)
-{
-    char *copy = malloc(size + 1);
-    bool same = copy && ermfs_pread(fd, copy, size + 1, 0) == (ssize_t)size && memcmp(copy, bytes, size) == 0;
-
-    free(copy);
-    return same;
-}
-
-static bool holds(const char *path, const char *text)
-{
-    int fd = ermfs_open(path, O_RDONLY);
-    bool same = fd >= 0 && fd_holds(fd, text, strlen(text));
-
-    return fd >= 0 && ermfs_close(fd) == 0 && same;
-}
-
 static struct stat stat_of(const char *path)
 {
     struct stat status = {0};
 
     CHECK(ermfs_lstat(path, &status) == 0);
-    return status;
-}
-
-static struct stat stat_of_fd(int fd)
-{
-    struct stat status = {0};
-
-    CHECK(ermfs_fstat(fd, &status) == 0);
     return status;
 }
 

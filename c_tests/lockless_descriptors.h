@@ -4,14 +4,6 @@
 
 #define DESCRIPTOR_FILES 8
 
-/* How many numbers there are. */
-static int capacity(void)
-{
-    const char *text = getenv("ERMFS_MAX_FDS");
-
-    return text ? atoi(text) : 65536;
-}
-
 /* ---- a model of the table ---- */
 
 struct descriptor {

@@ -9,6 +9,31 @@
 #define _GNU_SOURCE
 #include "lockless_common.h"
 
+static bool fd_holds(int fd, const char *bytes, size_t size)
+{
+    char *copy = malloc(size + 1);
+    bool same = copy && ermfs_pread(fd, copy, size + 1, 0) == (ssize_t)size && memcmp(copy, bytes, size) == 0;
+
+    free(copy);
+    return same;
+}
+
+static bool holds(const char *path, const char *text)
+{
+    int fd = ermfs_open(path, O_RDONLY);
+    bool same = fd >= 0 && fd_holds(fd, text, strlen(text));
+
+    return fd >= 0 && ermfs_close(fd) == 0 && same;
+}
+
+static struct stat stat_of_fd(int fd)
+{
+    struct stat status = {0};
+
+    CHECK(ermfs_fstat(fd, &status) == 0);
+    return status;
+}
+
 #include "lockless_content.h"
 #include "lockless_descriptors.h"
 #include "lockless_names.h"
