@@ -164,7 +164,8 @@ static void storm_use(struct worker *worker, struct storm_scene *scene, unsigned
         }
         /* The copy is nobody else's, so it names one file for good. */
         HOLD(ermfs_fstat((int)answer, &status) == 0);
-        HOLD(ermfs_pread((int)answer, bytes, (STORM_FILES + 1) * PAGE, 0) == status.st_size && storm_content(bytes, status.st_size));
+        HOLD(ermfs_pread((int)answer, bytes, (STORM_FILES + 1) * PAGE, 0) == status.st_size);
+        HOLD(storm_content(bytes, status.st_size));
         HOLD(ermfs_close((int)answer) == 0);
     }
 }

@@ -70,7 +70,8 @@ static void *observe_move(struct worker *worker)
         worker->operations++;
         if (scene->exchange) {
             /* Before the move the sides have the inodes of their parity, after it the other's. */
-            HOLD((first == scene->inodes[0] || first == scene->inodes[1]) && (second == scene->inodes[0] || second == scene->inodes[1]));
+            HOLD(first == scene->inodes[0] || first == scene->inodes[1]);
+            HOLD(second == scene->inodes[0] || second == scene->inodes[1]);
             if (first == scene->inodes[new_first ? 0 : 1])
                 HOLD(second == scene->inodes[new_first ? 1 : 0]);
         } else if (new_first) {
@@ -129,7 +130,8 @@ static void *replace_and_read(struct worker *worker)
         ssize_t size;
         int fd;
         if (worker->id % 2 == 0) {
-            size_t length = record_make(bytes, worker->id, (unsigned)worker->operations, random_below(&worker->random, RECORD_ROOM));
+            uint32_t extent = random_below(&worker->random, RECORD_ROOM);
+            size_t length = record_make(bytes, worker->id, (unsigned)worker->operations, extent);
             fd = ermfs_open(own, O_WRONLY | O_CREAT | O_EXCL, 0644);
             HOLD(fd >= 0 && ermfs_write(fd, bytes, length) == (ssize_t)length && ermfs_close(fd) == 0);
             HOLD(ermfs_rename(own, "config") == 0);
@@ -284,7 +286,7 @@ static void *create_in_fickle(struct worker *worker)
         else if (kind == 1)
             answer = result(ermfs_rename(own, inside));
         else
-            answer = dir < 0 ? -ENOENT : kind == 2 ? result(ermfs_mkdirat(dir, name, 0755)) : result(ermfs_symlinkat("x", dir, name));
+            answer = dir < 0 ? -ENOENT : result(kind == 2 ? ermfs_mkdirat(dir, name, 0755) : ermfs_symlinkat("x", dir, name));
         HOLD(answer == 0 || answer == -ENOENT);
         if (answer == 0) {
             HOLD(ermfs_lstat(inside, &status) == 0 && status.st_nlink >= 1);
@@ -393,7 +395,8 @@ static void *churn_crowd(struct worker *worker)
 
     do {
         bool filling = worker->operations / (2 * scene->names) % 2 == 0;
-        unsigned number = random_below(&worker->random, (uint32_t)scene->names), second = random_below(&worker->random, (uint32_t)scene->names);
+        unsigned number = random_below(&worker->random, (uint32_t)scene->names);
+        unsigned second = random_below(&worker->random, (uint32_t)scene->names);
         struct stat status;
         snprintf(name, sizeof name, "crowd/a-name-of-%u-%u", worker->id, number);
         snprintf(other, sizeof other, "crowd/a-name-of-%u-%u", worker->id, second);

@@ -81,14 +81,14 @@ static long run_scene(const char *name, void *scene, void *(*const roles[])(stru
     struct worker workers[MOST_THREADS];
     pthread_t ids[MOST_THREADS];
     pthread_barrier_t start;
+    uint64_t seed = seed_of_run() + ++number * 1000;
     long operations = 0, end;
 
-    number++;
     atomic_store(&scene_over, false);
     pthread_barrier_init(&start, NULL, threads + 1);
     for (unsigned i = 0; i < threads; i++) {
-        workers[i] = (struct worker){.id = i, .random = random_of(seed_of_run() + number * 1000 + i), .scene = scene, .start = &start};
-        workers[i].role = roles[i % role_count];
+        workers[i] = (struct worker){.id = i, .role = roles[i % role_count], .scene = scene, .start = &start};
+        workers[i].random = random_of(seed + i);
         if (pthread_create(&ids[i], NULL, worker_main, &workers[i])) {
             perror("pthread_create");
             exit(1);
@@ -105,7 +105,7 @@ static long run_scene(const char *name, void *scene, void *(*const roles[])(stru
         operations += workers[i].operations;
     }
     pthread_barrier_destroy(&start);
-    printf("%-28s seed %#llx, %u threads, %ld operations\n", name, (unsigned long long)seed_of_run() + number * 1000, threads, operations);
+    printf("%-28s seed %#llx, %u threads, %ld operations\n", name, (unsigned long long)seed, threads, operations);
     fflush(stdout);
     return operations;
 }
