@@ -28,7 +28,7 @@ LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-long test-mount test-mount-short test-mount-tmpfs \
-	loom bench install clean
+	loom tsan asan bench bench-lockless install clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -41,7 +41,8 @@ help:
 	@echo 'make loom      models of the lock-free protocols, every order of accesses with up to LOOM_BOUND=$(LOOM_BOUND) interruptions a thread'
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
-	@echo 'make bench     the benchmarks'
+	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
+	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads'
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean     removes everything built'
@@ -83,17 +84,23 @@ test-rust: tools
 	@command -v bgzip > /dev/null || echo 'SKIPPED: what needs bgzip (Debian: apt-get install tabix)'
 	$(CARGO) test --workspace --features ermfs/cli
 
-# test_posix.c runs on the kernel's own filesystem too, which shows that what it expects is right.
+# Each program runs in both modes; the test_lockless_ ones switch by themselves. test_posix.c runs on the kernel's own
+# filesystem too, which shows that what it expects is right.
 test-c: lib
 	@failed=; \
 	run() { \
-		echo "== $$1"; \
-		timeout --kill-after=10 $(TEST_TIMEOUT) '$(PROGRAMS)'/$$1 || { echo "FAILED: $$1 (exit code $$?)"; return 1; }; \
+		echo "== $$1$${2:+, ERMFS_LOCKLESS=$$2}"; \
+		ERMFS_LOCKLESS=$${2:-0} timeout --kill-after=10 $(TEST_TIMEOUT) '$(PROGRAMS)'/$$1 \
+			|| { echo "FAILED: $$1$${2:+, ERMFS_LOCKLESS=$$2} (exit code $$?)"; return 1; }; \
 	}; \
 	for source in c_tests/test_*.c; do \
 		name=$$(basename $$source .c); \
 		echo "compiling $$source"; \
-		{ $(call compile,'"$$name"','"$$source"'); } && run $$name || failed="$$failed $$name"; \
+		{ $(call compile,'"$$name"','"$$source"'); } || { failed="$$failed $$name"; continue; }; \
+		case $$name in \
+		test_lockless_*) run $$name || failed="$$failed $$name" ;; \
+		*) for lockless in 0 1; do run $$name $$lockless || failed="$$failed $$name:$$lockless"; done ;; \
+		esac; \
 	done; \
 	{ $(call compile,test_posix_oracle,c_tests/test_posix.c,-DORACLE); } && run test_posix_oracle || failed="$$failed test_posix_oracle"; \
 	if [ -n "$$failed" ]; then echo "make test-c: failed:$$failed"; exit 1; fi; \
@@ -126,6 +133,18 @@ test-mount-short: tools
 
 test-mount-tmpfs: tools
 	SUITE_FS=tmpfs tests/suites/all.sh
+
+# What races or touches what is gone is reported, and fails. SANITIZE_SCALE: how long the C programs go on, in per cent.
+tsan: tools
+	scripts/sanitize.sh thread
+
+asan: tools
+	scripts/sanitize.sh address
+
+# BENCH_ARGS: --quick, --rounds N, --threads N, --tmpfs DIRECTORY, --csv FILE, --only TEXT
+bench-lockless: lib
+	@$(call compile,benchmark_lockless,c_tests/benchmark_lockless.c)
+	'$(PROGRAMS)/benchmark_lockless' $(BENCH_ARGS)
 
 # BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
 bench: lib

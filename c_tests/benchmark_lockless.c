@@ -7,7 +7,8 @@
  * every operation runs in locked mode, in lockless mode and on the tmpfs, in turn, --rounds (5) times. Throughput is measured
  * in a run without clocks between the calls, latency in another, where each operation is timed and what reading the clock costs
  * is taken off. "cpu" is the processor time of one operation in the first of these runs: beside other programs it says more
- * than the throughput, but a wait for a lock is not in it. A figure is the median of the rounds, except the maximum, which is the largest of all. Files are not packed.
+ * than the throughput, but a wait for a lock is not in it. A figure is the median of the rounds, except the maximum, which is
+ * the largest of all. Files are not packed.
  * --only: the operations whose names hold the text. --quick: one round of short runs, to see that it works.
  */
 #define _GNU_SOURCE
@@ -446,13 +447,13 @@ static void print_line(const struct settings *settings, const struct line *line)
     const double *values = line->values;
     char a[32], b[32], c[32], d[32], e[32];
 
-    printf("%-27s %-15s %3u  %-8s %10.0f %6.2f %7.2f %8s %8s %8s %8s %8s\n", line->operation, line->files, line->threads, line->mode,
-        values[PER_SECOND], line->times_single, line->times_tmpfs, spell(a, values[PROCESSOR]), spell(b, values[P50]),
+    printf("%-27s %-15s %3u  %-8s %10.0f %6.2f %7.2f %8s %8s %8s %8s %8s\n", line->operation, line->files, line->threads,
+        line->mode, values[PER_SECOND], line->times_single, line->times_tmpfs, spell(a, values[PROCESSOR]), spell(b, values[P50]),
         spell(c, values[P99]), spell(d, values[P999]), spell(e, line->largest));
     if (settings->csv)
-        fprintf(settings->csv, "\"%s\",%s,%u,%s,%.0f,%.3f,%.3f,%.0f,%.0f,%.0f,%.0f,%.0f\n", line->operation, line->files, line->threads,
-            line->mode, values[PER_SECOND], line->times_single, line->times_tmpfs, values[PROCESSOR], values[P50], values[P99],
-            values[P999], line->largest);
+        fprintf(settings->csv, "\"%s\",%s,%u,%s,%.0f,%.3f,%.3f,%.0f,%.0f,%.0f,%.0f,%.0f\n", line->operation, line->files,
+            line->threads, line->mode, values[PER_SECOND], line->times_single, line->times_tmpfs, values[PROCESSOR], values[P50],
+            values[P99], values[P999], line->largest);
 }
 
 static const char *files_of(const struct operation *operation, bool shared)

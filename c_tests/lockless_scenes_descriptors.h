@@ -278,7 +278,6 @@ static void close_scene(void)
 
 struct switch_scene {
     atomic_long switched, refused;
-    atomic_bool enough;
 };
 
 /* Until it has switched often enough, whatever the others do; then the scene is over. */
@@ -294,8 +293,8 @@ static void *switch_modes(struct worker *worker)
         HOLD(ermfs_is_lockless() == (answer == 0 ? !mode : mode));
         atomic_fetch_add(answer == 0 ? &scene->switched : &scene->refused, 1);
         worker->operations++;
-        if (answer != 0)
-            sched_yield();
+        /* The others work on for a while, in the new mode or the old one. */
+        nanosleep(&(struct timespec){0, random_below(&worker->random, 300000)}, NULL);
     }
     atomic_store(&scene_over, true);
     return NULL;
@@ -331,7 +330,7 @@ static void *work_in_bursts(struct worker *worker)
         HOLD(ermfs_rename(here, there) == 0 && entries_of(listed) == 1);
         moved = !moved;
         worker->operations++;
-        nanosleep(&(struct timespec){0, 200000}, NULL);
+        nanosleep(&(struct timespec){0, random_below(&worker->random, 100000)}, NULL);
     } while (going_on());
     HOLD(ermfs_unlink(moved ? other : name) == 0 && ermfs_rmdir(listed) == 0);
     return NULL;

@@ -15,7 +15,7 @@ struct move_scene {
     const char *observed[2]; /* the same file, or one below it */
     bool exchange;
     ino_t inodes[2]; /* of the observed; the second for an exchange only */
-    atomic_long begun, done;
+    atomic_long begun, done, judged;
 };
 
 static void *move_to_and_fro(struct worker *worker)
@@ -32,8 +32,6 @@ static void *move_to_and_fro(struct worker *worker)
             HOLD(ermfs_rename(from, to) == 0);
         atomic_store(&scene->done, move + 1);
         worker->operations++;
-        if (random_below(&worker->random, 8) == 0)
-            sched_yield();
     } while (going_on());
     return NULL;
 }
@@ -58,6 +56,7 @@ static ino_t look_up(struct worker *worker, const char *path)
 static void *observe_move(struct worker *worker)
 {
     struct move_scene *scene = worker->scene;
+    long judged = 0;
 
     do {
         long move = atomic_load(&scene->done);
@@ -65,9 +64,12 @@ static void *observe_move(struct worker *worker)
         bool new_first = random_below(&worker->random, 2);
         ino_t first = look_up(worker, scene->observed[new_first ? new : old]);
         ino_t second = look_up(worker, scene->observed[new_first ? old : new]);
+        /* With more threads than processors the mover must get its turns. */
+        if (++worker->operations % 32 == 0)
+            sched_yield();
         if (atomic_load(&scene->begun) > move + 1)
             continue;
-        worker->operations++;
+        judged++;
         if (scene->exchange) {
             /* Before the move the sides have the inodes of their parity, after it the other's. */
             HOLD(first == scene->inodes[0] || first == scene->inodes[1]);
@@ -81,6 +83,7 @@ static void *observe_move(struct worker *worker)
             HOLD(first == 0 ? second == scene->inodes[0] : first == scene->inodes[0]);
         }
     } while (going_on());
+    atomic_fetch_add(&scene->judged, judged);
     return NULL;
 }
 
@@ -95,6 +98,7 @@ static void move_scene(const char *name, struct move_scene scene)
         if (side == 0 || scene.exchange)
             scene.inodes[side] = stat_of(scene.observed[side]).st_ino;
     RUN_SCENE(name, &scene, move_or_observe);
+    printf("  %ld renames, %ld observations\n", atomic_load(&scene.done), atomic_load(&scene.judged));
     CHECK(ermfs_rename(scene.moved[scene.exchange ? 0 : atomic_load(&scene.done) % 2], "moved") == 0);
 }
 
@@ -102,16 +106,16 @@ static void rename_scenes(void)
 {
     CHECK(ermfs_mkdir("r1", 0755) == 0 && ermfs_mkdir("r2", 0755) == 0);
     make_file("r1/a", "file");
-    move_scene("rename in a directory", (struct move_scene){{"r1/a", "r1/b"}, {"r1/a", "r1/b"}, false, {0}, 0, 0});
+    move_scene("rename in a directory", (struct move_scene){{"r1/a", "r1/b"}, {"r1/a", "r1/b"}, false, {0}, 0, 0, 0});
     CHECK(ermfs_rename("moved", "r1/a") == 0);
-    move_scene("rename across directories", (struct move_scene){{"r1/a", "r2/a"}, {"r1/a", "r2/a"}, false, {0}, 0, 0});
+    move_scene("rename across directories", (struct move_scene){{"r1/a", "r2/a"}, {"r1/a", "r2/a"}, false, {0}, 0, 0, 0});
     CHECK(ermfs_unlink("moved") == 0 && ermfs_mkdir("r1/d", 0755) == 0);
     make_file("r1/d/x", "below");
-    move_scene("rename of a directory", (struct move_scene){{"r1/d", "r2/e"}, {"r1/d/x", "r2/e/x"}, false, {0}, 0, 0});
+    move_scene("rename of a directory", (struct move_scene){{"r1/d", "r2/e"}, {"r1/d/x", "r2/e/x"}, false, {0}, 0, 0, 0});
     CHECK(ermfs_unlink("moved/x") == 0 && ermfs_rmdir("moved") == 0);
     make_file("r1/a", "one");
     make_file("r2/a", "two");
-    move_scene("exchange", (struct move_scene){{"r1/a", "r2/a"}, {"r1/a", "r2/a"}, true, {0}, 0, 0});
+    move_scene("exchange", (struct move_scene){{"r1/a", "r2/a"}, {"r1/a", "r2/a"}, true, {0}, 0, 0, 0});
     CHECK(ermfs_unlink("moved") == 0 && ermfs_unlink("r2/a") == 0);
     CHECK(ermfs_rmdir("r1") == 0 && ermfs_rmdir("r2") == 0);
 }

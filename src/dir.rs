@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ermfs_core::process::{OpenFile, OpenFileRef, Operation};
+use ermfs_core::process::{OpenFileRef, Operation};
 use ermfs_core::{At, Errno, Fs as Engine, InodeKind};
 
 use crate::error::os;

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
-use ermfs_core::process::{OpenFile, OpenFileRef, Operation};
+use ermfs_core::process::{OpenFileRef, Operation};
 use ermfs_core::{Content, Ended, Errno, ExportFlags, FileInfo, MAX_FILE_SIZE, Sink, Source};
 
 use crate::buffers;

@@ -7,9 +7,8 @@
 
 use std::sync::Arc;
 
-use ermfs_core::process::OpenFile;
+use ermfs_core::process::{OpenFile, OpenFileRef};
 use ermfs_core::{At, Compress, Config, Errno, Fs, Sink, Source};
-use ermfs_memory::Counted;
 
 use crate::checker::{Call, History, Model, Step, check};
 use crate::recorder::{Clock, Random, Recorder, plans, play, run_all};
@@ -125,8 +124,8 @@ fn offset_of(cell: usize) -> usize {
 /// A thread's own open file descriptions: one that writes anywhere, and one that appends.
 struct Handles {
     fs: Arc<Fs>,
-    plain: Option<Counted<OpenFile>>,
-    append: Option<Counted<OpenFile>>,
+    plain: Option<OpenFileRef>,
+    append: Option<OpenFileRef>,
 }
 
 impl Handles {
