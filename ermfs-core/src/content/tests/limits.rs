@@ -25,7 +25,7 @@ fn packed(space: &Arc<Space>, blocks: u64) -> Content {
 
 /// Takes all room but `left` bytes; returns what to release.
 fn take_all_but(space: &Space, left: u64) -> u64 {
-    let usage = usage(&space);
+    let usage = usage(space);
     let bytes = usage.max - (256 << 10) - usage.total - left;
     space.charge(Kind::Exported, bytes, Purpose::Ordinary).expect("room");
     bytes
@@ -239,7 +239,7 @@ fn blocks_come_and_go_under_the_clock() {
                             let view = content.view(BLOCK, BLOCK_SIZE, 16).expect("a view");
                             let first = view.pieces().next().expect("a piece")[0];
                             assert!(view.pieces().flatten().all(|byte| *byte == first));
-                            let cached = usage(&space).cached;
+                            let cached = usage(space).cached;
                             assert!(cached < 12 * BLOCK, "{cached} bytes of copies");
                         }
                     }
