@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds libermfs.a with cargo and links libermfs.so from it; checks what the shared library exports.
 #
-#   scripts/build-library.sh [--release | --debug]        (--debug: with debug assertions, not optimised)
+#   scripts/build-library.sh [--release | --debug] [--lockless]
+#
+# --debug: with debug assertions, not optimised; --lockless: of the lockless mode where nothing says otherwise.
 #
 # The last line on standard output is the absolute path of libermfs.so. Beside it lie libermfs.so.0, which it points to, and
 # libermfs.a. They go to <target directory>/ermfs/<profile>, where CARGO_TARGET_DIR is respected. Quiet when nothing has
@@ -12,14 +14,18 @@ export LC_ALL=C
 say() { printf 'build-library: %s\n' "$*" >&2; }
 
 profile=release
-case "${1-}" in
-    '' | --release) ;;
-    --debug) profile=debug ;;
-    *)
-        say "unknown argument $1; it takes --release or --debug"
-        exit 2
-        ;;
-esac
+features=()
+for argument in "$@"; do
+    case $argument in
+        --release) profile=release ;;
+        --debug) profile=debug ;;
+        --lockless) features=(--features lockless) ;;
+        *)
+            say "unknown argument $argument; it takes --release or --debug, and --lockless"
+            exit 2
+            ;;
+    esac
+done
 for tool in cargo cc nm awk flock; do
     command -v "$tool" > /dev/null || {
         say "needs $tool: install Rust (by rustup), gcc, binutils and util-linux"
@@ -35,7 +41,7 @@ mkdir -p "$out"
 exec 9< "$out"
 flock 9
 
-options=(--package ermfs-capi --lib --message-format json-render-diagnostics)
+options=(--package ermfs-capi --lib --message-format json-render-diagnostics "${features[@]}")
 [ "$profile" = debug ] || options+=(--release)
 # cargo's closing line is not worth telling; everything else it says is.
 built=$({ cargo build "${options[@]}" 2>&1 >&3 3>&- 9<&- | sed -u '/^ *Finished /d' >&2; } 3>&1)

@@ -60,30 +60,26 @@ mod enabled {
         // Open file descriptions: made; the last reference gone.
         "description.made",
         "description.ended",
-        // The same in lockless mode: reached under a pin; taken out, the number not free yet; a word of numbers filled.
-        "fd.seen",
-        "fd.taken_out",
-        "fd.full",
         // Content: a read at a block; a change under the file's lock.
         "read.block",
         "content.change",
-        // The same in lockless mode: a read at the block that the file ends in, with the size; a change before and after it
-        // shows a block, before it shows a page or moves the mark; a cut that has moved the size, and noted it.
-        "read.tail",
-        "read.size",
-        "content.block_made",
-        "content.block_shown",
-        "content.page_made",
-        "content.past_the_mark",
-        "cut.size",
-        "cut.noted",
-        // Names in lockless mode: at a dentry of the chain; the word gone, the slot not; a new table not shown; a rename
-        // decided; a look-up within one.
-        "names.probe",
-        "names.gone",
-        "names.table_made",
-        "names.renamed",
-        "names.in_rename",
+        // Lockless mode only. A number taken out of its slot, and not free yet.
+        "lockless.fd.taken_out",
+        // A read at the block that the file ends in, and with the size; a change before and after it shows a block, before
+        // it shows a page or moves the mark; a cut that has moved the size, and noted it.
+        "lockless.read.tail",
+        "lockless.read.size",
+        "lockless.content.block_made",
+        "lockless.content.block_shown",
+        "lockless.content.page_made",
+        "lockless.content.past_the_mark",
+        "lockless.cut.size",
+        "lockless.cut.noted",
+        // A look-up at a dentry; a name gone, its slot not; a new table not shown; a rename decided.
+        "lockless.names.probe",
+        "lockless.names.gone",
+        "lockless.names.table_made",
+        "lockless.names.renamed",
     ];
 
     pub(crate) const fn is_listed(label: &str) -> bool {

@@ -184,6 +184,8 @@ fn pwrite(world: &World, _: usize) {
     let bytes = [b'x'; 5_000];
     let at = (BLOCK - 5_000) as i64;
     assert_eq!(process::pwrite(world.raw, &mut Source::new(&bytes), at), Ok(bytes.len()));
+    // Within a page, where the one before reaches over two.
+    assert_eq!(process::pwrite(world.raw, &mut Source::new(b"x"), 100), Ok(1));
 }
 
 fn truncate(world: &World, _: usize) {
@@ -197,7 +199,9 @@ fn own_life(_: &World, thread: usize) {
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_APPEND;
     let fd = process::openat(AT_FDCWD, &path, flags, 0o644).expect("create");
     let bytes = vec![b'o'; 10_000];
-    assert_eq!(process::write(fd, &mut Source::new(&bytes)), Ok(bytes.len()));
+    for half in bytes.chunks(bytes.len() / 2) {
+        assert_eq!(process::write(fd, &mut Source::new(half)), Ok(half.len()));
+    }
     let mut read = vec![0; 20_000];
     assert_eq!(process::pread(fd, &mut Sink::new(&mut read), 0), Ok(bytes.len()));
     assert_eq!(read[..bytes.len()], bytes);
@@ -205,4 +209,10 @@ fn own_life(_: &World, thread: usize) {
     process::ftruncate(fd, 100).expect("cut");
     process::unlinkat(AT_FDCWD, &other, 0).expect("unlink");
     process::close(fd).expect("close");
+    // A directory gets its table with its first name.
+    let (dir, first) = (own(thread, "dir"), own(thread, "dir/first"));
+    process::mkdirat(AT_FDCWD, &dir, 0o755).expect("mkdir");
+    process::mkdirat(AT_FDCWD, &first, 0o755).expect("mkdir");
+    process::unlinkat(AT_FDCWD, &first, libc::AT_REMOVEDIR).expect("rmdir");
+    process::unlinkat(AT_FDCWD, &dir, libc::AT_REMOVEDIR).expect("rmdir");
 }

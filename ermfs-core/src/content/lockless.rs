@@ -84,9 +84,9 @@ impl Exclusion for Lockless {
     fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()> {
         let announce = || {
             content.set_size(size);
-            failpoint!("cut.size");
+            failpoint!("lockless.cut.size");
             content.cuts.note_cut();
-            failpoint!("cut.noted");
+            failpoint!("lockless.cut.noted");
         };
         let (index, inner, rest) = in_block(size, BLOCK);
         let has_more = |block: BlockRef<'_>| match block {
@@ -187,9 +187,9 @@ fn read_tail(
             Some(BlockRef::Raw(block)) => Some(block.cells(from, n)),
             _ => None,
         };
-        failpoint!("read.tail");
+        failpoint!("lockless.read.tail");
         let size = content.size();
-        failpoint!("read.size");
+        failpoint!("lockless.read.size");
         let n_within = n.min(valid_in(index, size).saturating_sub(from));
         match (before, content.map.get(index, &pinned), &cells) {
             (None, None, _) => sink.put_zeros(n_within),
@@ -236,13 +236,13 @@ fn replace_block<R>(
     let mark = block.mark();
     let (done, end) = change(block)?;
     announce();
-    failpoint!("content.block_made");
+    failpoint!("lockless.content.block_made");
     // Past the size there are only zeros, whatever the mark was, and the writer's own bytes.
     block.set_mark(mark.min(valid_in(index, content.size())).max(end));
     let passed_on = block.pass_on();
     let bytes = amounts(content.map.get(index, books)).0;
     let old = content.put_raw(books, index, new);
-    failpoint!("content.block_shown");
+    failpoint!("lockless.content.block_shown");
     let garbage = match sole {
         Some(_) => Garbage::replaced(old, passed_on),
         None => Garbage::tree(old, bytes),

@@ -479,7 +479,7 @@ impl RawBlock {
         if ready.len > 0 {
             // SAFETY: the bytes past the mark are the lock's holder's, in pages that are the block's alone now.
             unsafe { self.fill(range.start, ready.len, source) };
-            failpoint!("content.past_the_mark");
+            failpoint!("lockless.content.past_the_mark");
             // Release: whoever sees the mark sees the bytes below it, and the cells.
             self.mark.store((range.start + ready.len) as u32, Ordering::Release);
         }
@@ -513,7 +513,7 @@ impl RawBlock {
         self.settled.store(false, Ordering::Relaxed);
         // SAFETY: the new page is seen by nobody else, and the range lies in it.
         unsafe { source.take(page.as_ptr().add(cover.start), cover.len()) };
-        failpoint!("content.page_made");
+        failpoint!("lockless.content.page_made");
         self.pages[index].swap(Some(page)).map(Ok)
     }
 

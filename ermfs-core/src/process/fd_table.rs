@@ -13,6 +13,7 @@ use super::open_file::{OpenFile, OpenFileRef};
 use super::reclaim::ByEpoch;
 use super::{locked, lockless, working_directory};
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::fs::Mode;
 
 /// The lowest descriptor number.
@@ -213,6 +214,14 @@ pub(super) fn with<C, A>(
     briefly: impl FnOnce(&OpenFile, &mut C) -> Option<Result<A>>,
     held: impl FnOnce(&OpenFileRef, &mut C) -> Result<A>,
 ) -> Result<A> {
+    let briefly = |file: &OpenFile, context: &mut C| {
+        failpoint!("fd.looked_up");
+        briefly(file, context)
+    };
+    let held = |file: &OpenFileRef, context: &mut C| {
+        failpoint!("fd.looked_up");
+        held(file, context)
+    };
     in_use!(table => table.with(fd, context, briefly, held), else Err(Errno::EBADF))
 }
 

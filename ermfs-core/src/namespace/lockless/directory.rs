@@ -183,7 +183,7 @@ impl Directory {
         if let Some(old) = old {
             new.fill_from(old);
         }
-        failpoint!("names.table_made");
+        failpoint!("lockless.names.table_made");
         self.table.store(new.as_ptr(), Release);
         if let Some(old) = old {
             // SAFETY: it was the directory's until here, and is not any more.
@@ -293,7 +293,7 @@ impl Entries for Directory {
         let judgement = judge(child)?;
         failpoint!("names.remove");
         dentry.set(Word::ABSENT);
-        failpoint!("names.gone");
+        failpoint!("lockless.names.gone");
         self.drop_entry(&mut state, dentry, space, guard);
         Ok(commit(child, judgement))
     }

@@ -56,7 +56,7 @@ impl Record {
         self.announce(source, target, after);
         failpoint!("names.rename");
         target.set(before);
-        failpoint!("names.renamed");
+        failpoint!("lockless.names.renamed");
         source.set(after.map_or(Word::ABSENT, Word::of));
     }
 
@@ -85,7 +85,6 @@ impl Record {
             }
             let partner = self.partner.load(Acquire);
             let after = self.after.load(Acquire);
-            failpoint!("names.in_rename");
             // SAFETY: as the module's page says, it is retired after this pin began.
             let decided = NonNull::new(partner)
                 .is_some_and(|partner| unsafe { Dentry::from_raw(partner).word().inode() == word.inode() });

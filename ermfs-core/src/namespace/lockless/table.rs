@@ -124,7 +124,7 @@ impl<'a> Table<'a> {
             if found == TOMBSTONE {
                 continue;
             }
-            failpoint!("names.probe");
+            failpoint!("lockless.names.probe");
             // SAFETY: a dentry is retired after its slot is a tombstone, so this one outlives the pin or lock of `'a`.
             let dentry = unsafe { Dentry::from_raw(NonNull::new(found)?) };
             if dentry.hash() == hash && is(dentry) {

@@ -8,7 +8,6 @@
 
 use ermfs_memory::AllocError;
 
-use crate::failpoint::failpoint;
 use crate::stripes::thread_number;
 use crate::sync::atomic::{
     AtomicU64,
@@ -194,7 +193,6 @@ impl Bitmap {
     /// H1: says one level up that the word at `at` is full, and so on while that fills a word.
     #[cold]
     fn note_full(&self, at: usize) {
-        failpoint!("fd.full");
         let mut at = at;
         for level in 1..self.levels.len() {
             let hint = self.levels[level].word(at / BITS);

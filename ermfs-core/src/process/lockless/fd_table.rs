@@ -56,7 +56,6 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
         {
             let guard = epoch::pin();
             let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
-            failpoint!("fd.seen");
             if let Some(answer) = briefly(seen.get(), context) {
                 return if seen.has_owner() { answer } else { Err(Errno::EBADF) };
             }
@@ -103,7 +102,7 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
     fn remove(&self, fd: i32) -> Result<Counted<T, R>> {
         let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
         let file = self.slots[index].take().ok_or(Errno::EBADF)?;
-        failpoint!("fd.taken_out");
+        failpoint!("lockless.fd.taken_out");
         self.numbers.free(index);
         Ok(file)
     }
