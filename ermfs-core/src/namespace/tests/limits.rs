@@ -98,6 +98,45 @@ fn replacing_works_in_a_full_filesystem() {
 }
 
 #[test]
+fn what_takes_away_or_replaces_needs_not_one_byte() {
+    let tree = Tree::with(&tiny(64 * 1024)).unwrap();
+    let names = |i: usize| (format!("d{i}"), format!("file-{i}-with-a-name-that-takes-memory"));
+    for (dir, file) in (0..18).map(names) {
+        tree.mkdir(&dir).unwrap();
+        tree.create(&file).unwrap();
+    }
+    let (budget, mut filled) = (tree.fs.space().budget(), 0);
+    // What was retired before may come back at any time, so this is done again for each call.
+    let mut fill = || {
+        let left = budget.usage().max - budget.usage().total;
+        assert_eq!(
+            budget.charge(ermfs_memory::Kind::Metadata, left, ermfs_memory::Purpose::Reserved),
+            Ok(())
+        );
+        filled += left;
+    };
+    let exchange = RenameFlags { exchange: true, no_replace: false };
+    for i in (0..18).step_by(3) {
+        let [(dir, file), (next_dir, next_file), (_, last_file)] = [names(i), names(i + 1), names(i + 2)];
+        fill();
+        tree.unlink(&file).unwrap();
+        fill();
+        tree.rename(&next_file, &last_file).unwrap();
+        fill();
+        tree.rename(&dir, &next_dir).unwrap();
+        fill();
+        tree.rename_with(&next_dir, &last_file, exchange).unwrap();
+        fill();
+        tree.rmdir(&last_file).unwrap();
+    }
+    tree.fs.space().release(ermfs_memory::Kind::Metadata, filled);
+    tree.check();
+    let left: Vec<_> = tree.everything().into_keys().collect();
+    assert_eq!(left.len(), 12, "{left:?}");
+    assert!((0..18).step_by(3).all(|i| tree.stat(&names(i + 1).0).unwrap().kind == InodeKind::File));
+}
+
+#[test]
 fn a_full_filesystem_still_says_what_exists() {
     let tree = Tree::with(&tiny(8 * 1024)).unwrap();
     let mut files = 0;
