@@ -36,9 +36,14 @@ impl Stripes {
         sum.cast_signed().max(0).cast_unsigned()
     }
 
+    /// The line of the place where the caller's stack lies: cheaper than a thread's own variable, and threads have stacks
+    /// far apart.
     #[inline]
     fn own(&self) -> &AtomicU64 {
-        &self.0[thread_number() % STRIPES].0
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let here = 0u8;
+        let megabyte = (&raw const here).addr() as u64 >> 20;
+        &self.0[(megabyte.wrapping_mul(SPREAD) >> 60) as usize % STRIPES].0
     }
 }
 

@@ -191,7 +191,7 @@ pub(super) fn with_start<R>(dirfd: i32, path: &[u8], work: impl FnOnce(At<'_>) -
     work(start.at(path)?)
 }
 
-/// As [`with_start`], for `work` that reads only: it charges no memory and does not wait, so where that is possible the
+/// As [`with_start`], for `work` that reads only: it charges no memory and does not wait, so where lookups only pin, the
 /// start is pinned instead of counted.
 ///
 /// # Errors
@@ -202,31 +202,40 @@ pub(super) fn with_start_briefly<R>(
     path: &[u8],
     work: impl FnOnce(At<'_>) -> Result<R>,
 ) -> Result<R> {
+    if pins_start(dirfd, path) { with_pinned_start(dirfd, path, work) } else { with_start(dirfd, path, work) }
+}
+
+/// Whether [`with_pinned_start`] is of use: where lookups pin, unless the path needs no start that is counted, or is none.
+#[inline]
+pub(super) fn pins_start(dirfd: i32, path: &[u8]) -> bool {
+    let counts_nothing = dirfd == AT_FDCWD && path.first() == Some(&b'/');
+    !counts_nothing && (1..PATH_MAX).contains(&path.len()) && fd_table::mode() == Mode::Lockless
+}
+
+/// See [`with_start_briefly`].
+///
+/// # Errors
+/// As [`with_start`].
+#[inline(never)]
+pub(super) fn with_pinned_start<R, W>(dirfd: i32, path: &[u8], work: W) -> Result<R>
+where
+    W: FnOnce(At<'_>) -> Result<R>,
+{
     let _inside = crate::gate::enter();
-    match path.first() {
-        None => return Err(Errno::ENOENT),
-        Some(_) if path.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),
-        Some(b'/') if dirfd == AT_FDCWD => return start_at(default_place()?, path, work),
-        Some(_) => {}
-    }
     let mut work = Some(work);
-    let start = |place: &Place, work: &mut Option<_>| start_at(place, path, work.take().expect("runs once"));
-    let briefly = |place: &Place, work: &mut Option<_>| place.is_in_default().then(|| start(place, work));
+    let start = |place: &Place, work: &mut Option<W>| {
+        let _operation = Operation::begin(place.fs())?;
+        work.take().expect("one of the two runs, once")(place.at(path)?)
+    };
+    let briefly = |place: &Place, work: &mut Option<W>| place.is_in_default().then(|| start(place, work));
     if dirfd != AT_FDCWD {
-        let briefly = |file: &OpenFile, work: &mut Option<_>| briefly(file.place(), work);
+        let briefly = |file: &OpenFile, work: &mut Option<W>| briefly(file.place(), work);
         return fd_table::with(dirfd, &mut work, briefly, |file, work| start(file.place(), work));
     }
     match working_directory::with(&mut work, briefly, start) {
         Some(answer) => answer,
         None => start(default_place()?, &mut work),
     }
-}
-
-/// Runs `work` where the walk along `path` from `place` starts.
-#[inline]
-fn start_at<R>(place: &Place, path: &[u8], work: impl FnOnce(At<'_>) -> Result<R>) -> Result<R> {
-    let _operation = Operation::begin(place.fs())?;
-    work(place.at(path)?)
 }
 
 /// What stands for an inode in a call: how to come from the `dirfd` and the path to it.

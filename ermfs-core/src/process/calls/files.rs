@@ -7,8 +7,8 @@ use crate::failpoint::failpoint;
 use crate::gate;
 use crate::namespace::At;
 use crate::process::fd_table::Claimed;
-use crate::process::filesystems::{with_start, with_start_briefly};
-use crate::process::open_file::{OpenFile, checked_flags};
+use crate::process::filesystems::{pins_start, with_pinned_start, with_start};
+use crate::process::open_file::{OpenFile, OpenFileRef, checked_flags};
 use crate::process::{AT_FDCWD, O_ANYFD};
 
 /// The process's file mode creation mask.
@@ -27,17 +27,27 @@ pub(in crate::process) fn current_umask() -> u32 {
 pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
     // Looked at before the path, as the kernel does.
     checked_flags(flags)?;
-    let _inside = gate::enter();
+    // The number first: a call that fails for want of one must not have created anything.
     let open = |at: At<'_>| {
-        // The number first: a call that fails for want of one must not have created anything.
         let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
         failpoint!("fd.claimed");
         Ok((claimed, OpenFile::open(at, path, flags, mode)?))
     };
-    let changing = flags & (libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY) != 0;
-    let opened = if changing { with_start(dirfd, path, open) } else { with_start_briefly(dirfd, path, open) };
-    let (claimed, file) = opened?;
-    Ok(claimed.install(file, flags & libc::O_CLOEXEC != 0))
+    let install =
+        |(claimed, file): (Claimed, OpenFileRef)| claimed.install(file, flags & libc::O_CLOEXEC != 0);
+    if !opens_briefly(dirfd, path, flags) {
+        return with_start(dirfd, path, |at| open(at).map(install));
+    }
+    let _inside = gate::enter();
+    // Not installed under the pin: should the start have ended meanwhile, what was opened is closed again.
+    with_pinned_start(dirfd, path, open).map(install)
+}
+
+/// Whether `open` can do with a start that is only pinned: it is to change nothing.
+#[inline]
+fn opens_briefly(dirfd: i32, path: &[u8], flags: i32) -> bool {
+    const CHANGING: i32 = libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY;
+    flags & CHANGING == 0 && pins_start(dirfd, path)
 }
 
 /// `openat` with `O_CREAT | O_WRONLY | O_TRUNC` from the working directory; see creat(2).

@@ -44,13 +44,12 @@ pub fn fstatat(dirfd: i32, path: &[u8], flags: i32) -> Result<libc::stat> {
 /// `EBADF`, `EIO` for a poisoned filesystem.
 pub fn fstat(fd: i32) -> Result<libc::stat> {
     let _inside = gate::enter();
-    let answer = |file: &OpenFile, metadata| status(file.device(), &metadata);
-    fd_table::with(
-        fd,
-        &mut (),
-        |file, ()| file.stat_briefly().map(|stat| stat.map(|metadata| answer(file, metadata))),
-        |file, ()| file.stat().map(|metadata| answer(file, metadata)),
-    )
+    fd_table::with(fd, &mut (), |file, ()| Some(status_of(file)), |file, ()| status_of(file))
+}
+
+#[inline]
+fn status_of(file: &OpenFile) -> Result<libc::stat> {
+    Ok(status(file.device(), &file.stat()?))
 }
 
 fn status(device: u64, metadata: &Metadata) -> libc::stat {

@@ -53,12 +53,16 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
         held: impl FnOnce(&Counted<T, R>, &mut C) -> Result<A>,
     ) -> Result<A> {
         let slot = self.slot_of(fd)?;
-        {
+        let looked = {
             let guard = epoch::pin();
             let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
-            if let Some(answer) = briefly(seen.get(), context) {
-                return if seen.has_owner() { answer } else { Err(Errno::EBADF) };
-            }
+            briefly(seen.get(), context).map(|answer| (answer, seen.has_owner()))
+        };
+        match looked {
+            Some((answer, true)) => return answer,
+            // Not dropped under the pin.
+            Some((_answer, false)) => return Err(Errno::EBADF),
+            None => {}
         }
         held(&slot.get().ok_or(Errno::EBADF)?, context)
     }

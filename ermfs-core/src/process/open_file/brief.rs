@@ -2,7 +2,8 @@
 //!
 //! Promises: neither waits nor charges memory, so a pin lasts no longer than one block's work; what can't be done so is
 //! declined (`None`). The description may end meanwhile, and its answer is then worth nothing. So this looks only at what
-//! outlives that: the description's own memory and its inode's shell, never the filesystem.
+//! outlives that: the description's own memory and its inode's shell, never the filesystem. [`OpenFile::stat`] keeps to that as
+//! it is.
 
 use ermfs_memory::BLOCK_SIZE;
 
@@ -10,15 +11,8 @@ use super::OpenFile;
 use crate::content::Sink;
 use crate::errno::Result;
 use crate::fs::Mode;
-use crate::namespace::Metadata;
 
 impl OpenFile {
-    /// As [`OpenFile::stat`].
-    #[inline]
-    pub(in crate::process) fn stat_briefly(&self) -> Option<Result<Metadata>> {
-        Some(self.stat())
-    }
-
     /// As [`OpenFile::read_at`], of no more than a block, where readers do not wait for writers.
     #[inline]
     pub(in crate::process) fn read_briefly(&self, sink: &mut Sink<'_>, offset: i64) -> Option<Result<usize>> {
