@@ -32,8 +32,8 @@ TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed -n 's/
 LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
-.PHONY: all help tools lib ermfs header demo test test-rust test-c test-long test-mount test-mount-short test-mount-tmpfs \
-	loom tsan asan bench bench-lockless install clean
+.PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
+	test-mount-tmpfs loom tsan asan bench bench-lockless install clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -44,6 +44,7 @@ help:
 	@echo 'make demo      builds and runs c_tests/demo.c; DEMO_ARGS="--small" for a quick one'
 	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
 	@echo 'make loom      models of the lock-free protocols, every order of accesses with up to LOOM_BOUND=$(LOOM_BOUND) interruptions a thread'
+	@echo 'make test-threads      what threads see of each other and may stop in each other, in both modes'
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
@@ -112,6 +113,14 @@ test-c: lib
 	{ $(call compile,test_posix_oracle,c_tests/test_posix.c,-DORACLE); } && run test_posix_oracle || failed="$$failed test_posix_oracle"; \
 	if [ -n "$$failed" ]; then echo "make test-c: failed:$$failed"; exit 1; fi; \
 	echo 'make test-c: all passed'
+
+# With failpoints threads lose the processor in the middle of calls, or for good.
+test-threads: tools
+	@for lockless in 0 1; do \
+		echo "== ERMFS_LOCKLESS=$$lockless"; \
+		ERMFS_LOCKLESS=$$lockless $(CARGO) test --features failpoints --test history --test progress || exit 1; \
+	done
+	@echo 'make test-threads: all passed'
 
 test-long: lib
 	@for compress in close background never; do \

@@ -60,8 +60,10 @@ mod enabled {
         // Open file descriptions: made; the last reference gone.
         "description.made",
         "description.ended",
-        // Content: a read at a block; a change under the file's lock.
+        // Content: a read at a block; an inflated copy that is hung on its block, under the cache's mutex; a change
+        // under the file's lock.
         "read.block",
+        "cache.keep",
         "content.change",
         // Lockless mode only. A number taken out of its slot, and not free yet.
         "lockless.fd.taken_out",

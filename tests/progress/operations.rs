@@ -89,6 +89,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation { name: "pwrite", part: Part::ChangesFile, run: pwrite },
     Operation { name: "ftruncate", part: Part::ChangesFile, run: truncate },
     Operation { name: "an own file's life", part: Part::ChangesOwn, run: own_life },
+    Operation { name: "the first read of a packed file", part: Part::ChangesOwn, run: read_first },
 ];
 
 fn stat(world: &World, _: usize) {
@@ -215,4 +216,17 @@ fn own_life(_: &World, thread: usize) {
     process::mkdirat(AT_FDCWD, &first, 0o755).expect("mkdir");
     process::unlinkat(AT_FDCWD, &first, libc::AT_REMOVEDIR).expect("rmdir");
     process::unlinkat(AT_FDCWD, &dir, libc::AT_REMOVEDIR).expect("rmdir");
+}
+
+fn read_first(_: &World, thread: usize) {
+    let path = own(thread, "packed");
+    let fd = process::openat(AT_FDCWD, &path, libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY, 0o644)
+        .expect("create");
+    let text = vec![b'x'; BLOCK];
+    assert_eq!(process::write(fd, &mut Source::new(&text)), Ok(text.len()));
+    process::close(fd).expect("close");
+    let fd = process::openat(AT_FDCWD, &path, libc::O_RDONLY, 0).expect("open");
+    pread(fd, 0, 100);
+    process::close(fd).expect("close");
+    process::unlinkat(AT_FDCWD, &path, 0).expect("unlink");
 }

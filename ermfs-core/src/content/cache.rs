@@ -2,7 +2,7 @@
 //!
 //! Promises: a copy hangs on the block it was made of, so it cannot be stale; all copies of a
 //! filesystem together stay under its `cache_bytes` and are charged to its budget; under pressure
-//! they go first. Which go is decided by a clock: a copy that was read since the hand came by stays
+//! they go first. Whoever reads waits for none of it. Which go is decided by a clock: a copy that was read since the hand came by stays
 //! for another round.
 //!
 //! Copy protocol (B4 in docs/INVARIANTS.md): `PackedBlock::copy` is written only under the clock's
@@ -19,11 +19,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use ermfs_memory::{Counted, Kind, Piece, Purpose};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::block::PackedBlock;
 use crate::epoch;
 use crate::errno::{Errno, Result};
+use crate::failpoint::failpoint;
 use crate::space::Space;
 
 /// The plain bytes of one packed block.
@@ -151,7 +152,10 @@ impl Cache {
         if bytes > self.limit || self.pressing.load(Ordering::Relaxed) > 0 {
             return Ok(None);
         }
-        self.shrink_to(|_| self.limit - bytes);
+        // A reader waits for nobody: where another thread has the clock, no copy is kept.
+        if !self.try_shrink_to(|_| self.limit - bytes) {
+            return Ok(None);
+        }
         // Where a thread that is pinned does not run, what was retired stays: it counts like what is kept.
         if self.retired.load(Ordering::Relaxed) + bytes > self.limit {
             return Ok(None);
@@ -164,7 +168,10 @@ impl Cache {
             Err(Errno::ENOMEM) => return Ok(None),
             copy => copy?,
         };
-        self.clock.lock().keep(block, &copy);
+        if let Some(mut clock) = self.clock.try_lock() {
+            failpoint!("cache.keep");
+            clock.keep(block, &copy);
+        }
         Ok(Some(copy))
     }
 
@@ -176,7 +183,23 @@ impl Cache {
     /// Turns the hand until at most `target(bytes kept now)` bytes are kept, and has them freed.
     fn shrink_to(&self, target: impl FnOnce(u64) -> u64) {
         let pin = epoch::pin();
-        let mut clock = self.clock.lock();
+        self.shrink_clock(self.clock.lock(), pin, target);
+    }
+
+    /// The same, unless another thread has the clock: then `false`.
+    fn try_shrink_to(&self, target: impl FnOnce(u64) -> u64) -> bool {
+        let pin = epoch::pin();
+        let Some(clock) = self.clock.try_lock() else { return false };
+        self.shrink_clock(clock, pin, target);
+        true
+    }
+
+    fn shrink_clock(
+        &self,
+        mut clock: MutexGuard<'_, Clock>,
+        pin: epoch::Guard,
+        target: impl FnOnce(u64) -> u64,
+    ) {
         let target = target(clock.bytes);
         if clock.bytes > target {
             clock.make_room(target, &pin);
