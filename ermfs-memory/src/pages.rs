@@ -8,7 +8,7 @@
 //! go of a reference that is not the last touch the count and no lock.
 //!
 //! Order, as in `Arc`: letting go is a Release decrement, and whoever finds himself alone does so with an Acquire load,
-//! or with the decrement and an Acquire fence, so all earlier owners' accesses to the page happen before its reuse.
+//! or with the decrement and an Acquire load after it, so all earlier owners' accesses to the page happen before its reuse.
 
 use crate::arena::{ARENA_SIZE, Arenas, BLOCK_PAGES, PAGE_SHIFT, Surplus};
 use crate::{AllocError, ProcessMemory, reserve};
@@ -18,7 +18,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
-    fence,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -160,7 +159,8 @@ impl Page {
         if before != 1 {
             return false;
         }
-        fence(Acquire);
+        // As in `Counted`: a load, because ThreadSanitizer sees no fences.
+        count.load(Acquire);
         true
     }
 
