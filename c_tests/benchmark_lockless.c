@@ -3,7 +3,7 @@
  *
  *   benchmark_lockless [--quick] [--rounds N] [--threads N] [--tmpfs DIRECTORY] [--csv FILE] [--only TEXT]
  *
- * For 1, 2, 4, 8 ... threads up to --threads (8), each on files or names of its own and all on one file or in one directory,
+ * For 1, 2, 4 ... and --threads (8) threads, each on files or names of its own and all on one file or in one directory,
  * every operation runs in locked mode, in lockless mode and on the tmpfs, in turn, --rounds (5) times. Throughput is measured
  * in a run without clocks between the calls, latency in another, where each operation is timed and what reading the clock costs
  * is taken off. "cpu" is the processor time of one operation in the first of these runs: beside other programs it says more
@@ -504,8 +504,9 @@ static void compare_all(const struct settings *settings)
             double singles[TARGETS] = {0};
             if (settings->only && !strstr(operations[i].name, settings->only))
                 continue;
-            for (unsigned threads = 1; threads <= settings->threads; threads *= 2)
+            for (unsigned threads = 1; threads < settings->threads; threads *= 2)
                 compare_targets(settings, &operations[i], shared, threads, singles);
+            compare_targets(settings, &operations[i], shared, settings->threads, singles);
         }
 }
 
