@@ -120,7 +120,14 @@ impl Exclusion for Lockless {
 fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
     let (len, mut size) = (sink.remaining() as u64, content.size());
     let mut done = 0;
-    while done < len && offset + done < size {
+    while done < len {
+        if offset + done >= size {
+            // What was read before may be younger than the size: whether there is more is asked of now.
+            size = content.size();
+            if offset + done >= size {
+                break;
+            }
+        }
         let (index, inner, n) = in_block(offset + done, len - done);
         let read = match offset + done + n as u64 {
             end if end <= size => read_block(content, index, inner, n, sink).map(|()| (n, size)),

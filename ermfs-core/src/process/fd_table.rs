@@ -30,8 +30,9 @@ pub(super) trait FdTable<T, R: Reclaim<T>>: Sync {
     fn lookup(&self, fd: i32) -> Result<Counted<T, R>>;
 
     /// Runs one of two on the description that `fd` names. `briefly`, where a description can be looked at without being
-    /// counted: it neither waits nor takes long, and declines (`None`) what it cannot do so. Else, and then, `held`. `EBADF`
-    /// unless open, and when the description ended under `briefly`, whose answer does not count then.
+    /// counted: it neither waits nor takes long, and declines (`None`) what it cannot do so. Else, and then, `held`; also
+    /// when the description ended under `briefly`, whose answer does not count then: the number may name another by now. `EBADF`
+    /// unless open.
     fn with<C, A>(
         &self,
         fd: i32,

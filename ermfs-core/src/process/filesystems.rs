@@ -192,7 +192,7 @@ pub(super) fn with_start<R>(dirfd: i32, path: &[u8], work: impl FnOnce(At<'_>) -
 }
 
 /// As [`with_start`], for `work` that reads only: it charges no memory and does not wait, so where lookups only pin, the
-/// start is pinned instead of counted.
+/// start is pinned instead of counted. Where that turns out to have ended meanwhile, it is done again with a counted one.
 ///
 /// # Errors
 /// As [`with_start`].
@@ -200,7 +200,7 @@ pub(super) fn with_start<R>(dirfd: i32, path: &[u8], work: impl FnOnce(At<'_>) -
 pub(super) fn with_start_briefly<R>(
     dirfd: i32,
     path: &[u8],
-    work: impl FnOnce(At<'_>) -> Result<R>,
+    work: impl Fn(At<'_>) -> Result<R>,
 ) -> Result<R> {
     if pins_start(dirfd, path) { with_pinned_start(dirfd, path, work) } else { with_start(dirfd, path, work) }
 }
@@ -219,22 +219,21 @@ pub(super) fn pins_start(dirfd: i32, path: &[u8]) -> bool {
 #[inline(never)]
 pub(super) fn with_pinned_start<R, W>(dirfd: i32, path: &[u8], work: W) -> Result<R>
 where
-    W: FnOnce(At<'_>) -> Result<R>,
+    W: Fn(At<'_>) -> Result<R>,
 {
     let _inside = crate::gate::enter();
-    let mut work = Some(work);
-    let start = |place: &Place, work: &mut Option<W>| {
+    let start = |place: &Place| {
         let _operation = Operation::begin(place.fs())?;
-        work.take().expect("one of the two runs, once")(place.at(path)?)
+        work(place.at(path)?)
     };
-    let briefly = |place: &Place, work: &mut Option<W>| place.is_in_default().then(|| start(place, work));
+    let briefly = |place: &Place| place.is_in_default().then(|| start(place));
     if dirfd != AT_FDCWD {
-        let briefly = |file: &OpenFile, work: &mut Option<W>| briefly(file.place(), work);
-        return fd_table::with(dirfd, &mut work, briefly, |file, work| start(file.place(), work));
+        let briefly = |file: &OpenFile, (): &mut ()| briefly(file.place());
+        return fd_table::with(dirfd, &mut (), briefly, |file, ()| start(file.place()));
     }
-    match working_directory::with(&mut work, briefly, start) {
+    match working_directory::with(briefly, start) {
         Some(answer) => answer,
-        None => start(default_place()?, &mut work),
+        None => start(default_place()?),
     }
 }
 

@@ -30,30 +30,27 @@ pub(super) fn get() -> Option<Counted<Place, ByEpoch>> {
 
 /// Runs one of two, as [`FdTable::with`](super::fd_table::FdTable::with) does; neither when it is empty.
 #[inline]
-pub(super) fn with<C, A>(
-    context: &mut C,
-    briefly: impl FnOnce(&Place, &mut C) -> Option<A>,
-    held: impl FnOnce(&Place, &mut C) -> A,
+pub(super) fn with<A>(
+    briefly: impl FnOnce(&Place) -> Option<A>,
+    held: impl FnOnce(&Place) -> A,
 ) -> Option<A> {
     match fd_table::mode() {
-        Mode::Locked => Some(held(&*LOCKED.get()?, context)),
-        Mode::Lockless => with_pinned(context, briefly, held),
+        Mode::Locked => Some(held(&*LOCKED.get()?)),
+        Mode::Lockless => with_pinned(briefly, held),
     }
 }
 
 #[inline]
-fn with_pinned<C, A>(
-    context: &mut C,
-    briefly: impl FnOnce(&Place, &mut C) -> Option<A>,
-    held: impl FnOnce(&Place, &mut C) -> A,
-) -> Option<A> {
+fn with_pinned<A>(briefly: impl FnOnce(&Place) -> Option<A>, held: impl FnOnce(&Place) -> A) -> Option<A> {
     let answer = {
         let guard = epoch::pin();
-        briefly(LOCKLESS.see(&guard)?.get(), context)
+        let seen = LOCKLESS.see(&guard)?;
+        briefly(seen.get()).map(|answer| (answer, seen.has_owner()))
     };
     match answer {
-        None => Some(held(&*LOCKLESS.get()?, context)),
-        answer => answer,
+        Some((answer, true)) => Some(answer),
+        // An answer that does not count is not dropped under the pin.
+        _ => Some(held(&*LOCKLESS.get()?)),
     }
 }
 

@@ -186,3 +186,36 @@ fn moving_blocks_about_is_seen_at_once() {
         });
     });
 }
+
+#[test]
+fn a_read_over_a_boundary_does_not_end_where_the_file_ended_before() {
+    in_each_policy(|content| {
+        // Its end moves between the end of the first block and some way into the second one, after which, and not before,
+        // the last bytes of the first one say so.
+        let work = || {
+            for step in 1..STEPS / 4 {
+                content.truncate(BLOCK).unwrap();
+                write(&content, BLOCK - 8, &0u64.to_le_bytes()).unwrap();
+                write(&content, BLOCK, &[1; 100]).unwrap();
+                write(&content, BLOCK - 8, &step.to_le_bytes()).unwrap();
+                write(&content, BLOCK - 8, &0u64.to_le_bytes()).unwrap();
+            }
+        };
+        write(&content, 0, &[0; BLOCK_SIZE]).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut bytes = [0; 20];
+                    while !done.load(SeqCst) {
+                        let n = content.read_at(BLOCK - 8, &mut Sink::new(&mut bytes)).unwrap();
+                        let said = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                        assert!(said == 0 || n == 20, "{said} says that there is more, and {n} bytes came");
+                    }
+                });
+            }
+            scope.spawn(work).join().unwrap();
+            done.store(true, SeqCst);
+        });
+    });
+}

@@ -58,12 +58,11 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
             let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
             briefly(seen.get(), context).map(|answer| (answer, seen.has_owner()))
         };
-        match looked {
-            Some((answer, true)) => return answer,
-            // Not dropped under the pin.
-            Some((_answer, false)) => return Err(Errno::EBADF),
-            None => {}
+        if let Some((answer, true)) = looked {
+            return answer;
         }
+        // An answer that does not count goes here, not under the pin.
+        drop(looked);
         held(&slot.get().ok_or(Errno::EBADF)?, context)
     }
 
