@@ -591,10 +591,8 @@ int main(int count, char **arguments)
     enter_tmpfs(settings.tmpfs);
     if (ermfs_configure_default(&config))
         fail("ermfs_configure_default");
-    if (ermfs_set_lockless_mode(true)) {
-        printf("SKIPPED: this library has no lockless mode\n");
-        target_there[LOCKLESS] = false;
-    }
+    if (ermfs_set_lockless_mode(true))
+        fail("ermfs_set_lockless_mode");
     measure_clock();
     printf("%ld processors, %u rounds; reading the clock takes %lu ns, which is taken off each latency\n",
         sysconf(_SC_NPROCESSORS_ONLN), settings.rounds, (unsigned long)clock_cost);

@@ -122,12 +122,13 @@ static void storm_change(struct worker *worker, struct storm_scene *scene, int f
     switch (random_below(&worker->random, 4)) {
     case 0:
     case 1:
+        /* EBUSY: another thread is just closing the number, and has lost the processor at it. */
         answer = result(ermfs_dup2(scene->sources[source], fd));
-        HOLD(answer == fd);
+        HOLD(answer == fd || answer == -EBUSY);
         break;
     case 2:
         answer = result(ermfs_dup3(scene->sources[source], fd, O_CLOEXEC));
-        HOLD(answer == fd);
+        HOLD(answer == fd || answer == -EBUSY);
         break;
     default:
         answer = result(ermfs_close(fd));
@@ -347,12 +348,8 @@ static void switch_scene(void)
     bool started = ermfs_is_lockless();
     long usual = scene_milliseconds;
 
-    if (ermfs_set_lockless_mode(!started) != 0) {
-        int error = errno;
-        CHECK(error == EOPNOTSUPP);
-        printf("SKIPPED: switching under load, this library has no %s mode\n", mode_name(!started));
+    if (!CHECK(ermfs_set_lockless_mode(!started) == 0))
         return;
-    }
     scene_milliseconds = 20 * usual;
     RUN_SCENE("switching under load", &scene, switch_or_work);
     scene_milliseconds = usual;

@@ -143,6 +143,8 @@ impl Job {
         });
         // The filesystem has noted it.
         let _ = std::panic::catch_unwind(packing);
+        // Perhaps the last reference; then all of the file goes here.
+        drop(inode);
         // This thread may now sleep for long, and would keep to itself what it retired.
         garbage::push();
         epoch::flush();

@@ -16,6 +16,12 @@ use crate::process::reclaim::expect_pinning_readers;
 use crate::sync::atomic::{Ordering::SeqCst, fence};
 use crate::sync::zeroed;
 
+/// How often a call tries to replace what is being opened or closed.
+#[cfg(not(loom))]
+const TURNS: usize = 128;
+#[cfg(loom)]
+const TURNS: usize = 1;
+
 /// See the module's page.
 pub(in crate::process) struct Table<T, R: Reclaim<T>> {
     numbers: Bitmap,
@@ -92,13 +98,23 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
 
     fn replace(&self, fd: i32, file: Counted<T, R>, close_on_exec: bool) -> Result<Option<Counted<T, R>>> {
         let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
-        let slot = &self.slots[index];
-        if self.numbers.claim(index) {
-            slot.publish(file, close_on_exec);
-            return Ok(None);
+        let (slot, mut file) = (&self.slots[index], file);
+        for turn in 0..TURNS {
+            if self.numbers.claim(index) {
+                slot.publish(file, close_on_exec);
+                return Ok(None);
+            }
+            // Empty while it is taken: not open yet, or not any more, which is over in a moment if the closing thread runs.
+            match slot.exchange(file, close_on_exec) {
+                Ok(before) => return Ok(Some(before)),
+                Err(refused) => file = refused,
+            }
+            match turn % 16 {
+                15 => std::thread::yield_now(),
+                _ => core::hint::spin_loop(),
+            }
         }
-        // Empty while it is taken: not open yet, or not any more.
-        slot.exchange(file, close_on_exec).map(Some).map_err(|_| Errno::EBUSY)
+        Err(Errno::EBUSY)
     }
 
     #[inline]
