@@ -83,14 +83,13 @@ demo: lib
 	@$(call compile,demo,c_tests/demo.c)
 	'$(PROGRAMS)/demo' $(DEMO_ARGS)
 
-test: test-rust test-c loom
+test: test-rust test-threads test-c loom
 	@echo 'make test: all passed'
 
 test-rust: tools
 	@command -v bgzip > /dev/null || echo 'SKIPPED: what needs bgzip (Debian: apt-get install tabix)'
 	ERMFS_LOCKLESS=0 $(CARGO) test --workspace --features ermfs/cli
 	ERMFS_LOCKLESS=1 $(CARGO) test --workspace --features ermfs/cli
-	$(CARGO) test --package ermfs --features failpoints --test progress
 
 # Each program runs in both modes; the test_lockless_ ones switch by themselves. test_posix.c runs on the kernel's own
 # filesystem too, which shows that what it expects is right.
@@ -118,7 +117,8 @@ test-c: lib
 test-threads: tools
 	@for lockless in 0 1; do \
 		echo "== ERMFS_LOCKLESS=$$lockless"; \
-		ERMFS_LOCKLESS=$$lockless $(CARGO) test --features failpoints --test history --test progress || exit 1; \
+		ERMFS_LOCKLESS=$$lockless $(CARGO) test --package ermfs --features failpoints --test history --test progress \
+			&& ERMFS_LOCKLESS=$$lockless $(CARGO) test --package ermfs-core --features failpoints --lib -- stopped ended || exit 1; \
 	done
 	@echo 'make test-threads: all passed'
 

@@ -67,8 +67,9 @@ mod enabled {
         "content.change",
         // Lockless mode only. A number taken out of its slot, and not free yet.
         "lockless.fd.taken_out",
-        // A read at the block that the file ends in, and with the size; a change before and after it shows a block, before
+        // A read with the pages of a block; at the block that the file ends in, and with the size; a change before and after it shows a block, before
         // it shows a page or moves the mark; a cut that has moved the size, and noted it.
+        "lockless.read.cells",
         "lockless.read.tail",
         "lockless.read.size",
         "lockless.content.block_made",

@@ -417,7 +417,8 @@ impl Drop for Fs {
         let _inside = crate::gate::enter();
         // SAFETY: `drop` runs once and uses the field nowhere else.
         let root = unsafe { ManuallyDrop::take(&mut self.root) };
-        // SAFETY: a walk borrows an `Arc<Fs>`, and the last one is being dropped; `root` is the root.
+        // SAFETY: a walk borrows an `Arc<Fs>`, or is in the default filesystem, which is never dropped; and the last `Arc` is
+        // being dropped. `root` is the root.
         unsafe { namespace::dismantle(root) };
         epoch::flush();
     }

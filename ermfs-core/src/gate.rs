@@ -1,7 +1,7 @@
 //! The gate: which threads are inside the library, so that `fork` never copies half of an operation.
 //!
 //! Promises: while `fork(2)` runs, no other thread is inside, so that the child finds every
-//! structure of the library whole and every lock free; the same while [`alone`] runs something; entering costs a store and a
+//! structure of the library whole and every lock free; the same while `alone` runs something; entering costs a store and a
 //! load of memory that nobody else writes. Owns one record per thread that ever entered and the fork handlers.
 //! Never holds a thread back except while another one forks; never allocates after a thread's
 //! first entry.
@@ -201,7 +201,8 @@ impl Local {
     fn go_inside(&self) {
         self.record.inside.store(1, Relaxed); // E1
         compiler_fence(SeqCst);
-        if STATE.load(Relaxed) != 0 || !self.registered.get() {
+        // Acquire: what was changed while everybody was kept out (`alone`) is seen.
+        if STATE.load(Acquire) != 0 || !self.registered.get() {
             self.go_inside_slowly();
         }
     }

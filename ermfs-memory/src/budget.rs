@@ -153,6 +153,13 @@ impl Budget {
         self.hard_limit_hits.fetch_add(1, Relaxed);
     }
 
+    /// Whether so little is left that what could be given back should not be kept: less than the reserve twice.
+    #[inline]
+    pub fn is_tight(&self) -> bool {
+        let reserve = self.max - self.ordinary_max;
+        self.total.load(Relaxed).saturating_add(2 * reserve) > self.max
+    }
+
     /// The counters now.
     pub fn usage(&self) -> Usage {
         let kind = |kind: Kind| self.kinds[kind as usize].load(Relaxed);

@@ -209,6 +209,10 @@ pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     if let Ok(Some(full)) = full {
         full.retire();
     }
+    if page.is_none() && space.budget().is_tight() {
+        // Others may need it, and cannot come at it here.
+        push();
+    }
     // A thread that is too far in its end keeps none.
     if let Some(page) = page {
         let mut one = Pages::none();

@@ -20,7 +20,7 @@ use super::slot::Pinned;
 use super::write::Part;
 use super::{BLOCK, Content, Sink, Source, in_block, valid_in};
 use crate::epoch;
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
 
 /// See the module's page.
@@ -32,7 +32,10 @@ impl Exclusion for Lockless {
         let start = sink.place();
         loop {
             let Some(cuts) = content.cuts.look() else { return content.read_locked(offset, sink) };
-            let result = read(content, offset, sink);
+            let result = read(content, offset, sink, How::Fully).map_err(|stop| match stop {
+                Stop::Error(error) => error,
+                Stop::Inflating => unreachable!("only a brief read stops there"),
+            });
             if content.cuts.is_still(cuts) {
                 return result;
             }
@@ -51,12 +54,15 @@ impl Exclusion for Lockless {
         // SAFETY: the map has the only reference, and keeps it while the books are borrowed.
         let block = unsafe { block.as_ref() };
         let pages = block.page_count();
+        let exists = part.range().end <= valid_in(part.index, content.size());
+        let purpose = if exists { Purpose::Reserved } else { Purpose::Ordinary };
         // SAFETY: the books are borrowed exclusively, so the lock is held alone; the map has the only reference.
-        if let Some(ready) = unsafe { block.extend(part.range(), holes, Purpose::Ordinary, source) } {
+        let extended = unsafe { block.extend(part.range(), holes, purpose, source) };
+        if let Some(ready) = extended {
             content.account_pages(books, pages, block.page_count());
             return Some(ready);
         }
-        if part.range().end > valid_in(part.index, content.size()) {
+        if !exists {
             return None;
         }
         // SAFETY: as above.
@@ -116,8 +122,40 @@ impl Exclusion for Lockless {
     }
 }
 
+/// Whether a read may take the time to inflate a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Fully,
+    Briefly,
+}
+
+/// Why a read goes no further.
+enum Stop {
+    Error(Errno),
+    /// A block has to be inflated, in a read that is to be brief.
+    Inflating,
+}
+
+/// As [`Content::read_at`], for who holds a pin meanwhile: neither waits nor inflates. `None`: it would have to, and nothing
+/// counts that was put into the sink.
+pub(super) fn read_briefly(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Option<Result<usize>> {
+    let start = sink.place();
+    loop {
+        let cuts = content.cuts.look()?;
+        let result = match read(content, offset, sink, How::Briefly) {
+            Ok(n) => Ok(n),
+            Err(Stop::Error(error)) => Err(error),
+            Err(Stop::Inflating) => return None,
+        };
+        if content.cuts.is_still(cuts) {
+            return Some(result);
+        }
+        sink.go_back(&start);
+    }
+}
+
 /// As [`Content::read_locked`], block by block under a pin for each.
-fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
+fn read(content: &Content, offset: u64, sink: &mut Sink<'_>, how: How) -> core::result::Result<usize, Stop> {
     let (len, mut size) = (sink.remaining() as u64, content.size());
     let mut done = 0;
     while done < len {
@@ -130,8 +168,8 @@ fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
         }
         let (index, inner, n) = in_block(offset + done, len - done);
         let read = match offset + done + n as u64 {
-            end if end <= size => read_block(content, index, inner, n, sink).map(|()| (n, size)),
-            _ => read_tail(content, index, inner, n, sink),
+            end if end <= size => read_block(content, index, inner, n, sink, how).map(|()| (n, size)),
+            _ => read_tail(content, index, inner, n, sink, how),
         };
         match read {
             Ok((read, size_then)) => {
@@ -141,7 +179,7 @@ fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
                 }
                 size = size_then;
             }
-            Err(error) if done == 0 => return Err(error),
+            Err(stop) if done == 0 || matches!(stop, Stop::Inflating) => return Err(stop),
             Err(_) => break,
         }
     }
@@ -150,7 +188,14 @@ fn read(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
 
 /// Reads a part of one block as it is at one moment.
 #[inline]
-fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut Sink<'_>) -> Result<()> {
+fn read_block(
+    content: &Content,
+    index: u64,
+    from: usize,
+    n: usize,
+    sink: &mut Sink<'_>,
+    how: How,
+) -> core::result::Result<(), Stop> {
     loop {
         let guard = epoch::pin();
         // SAFETY: the file's filesystem is in lockless mode.
@@ -161,12 +206,13 @@ fn read_block(content: &Content, index: u64, from: usize, n: usize, sink: &mut S
             None => sink.put_zeros(n),
             Some(BlockRef::Raw(block)) => block.read_pinned(from, n, sink),
             Some(BlockRef::Packed(block)) if block.read_kept(from, n, sink) => {}
+            Some(BlockRef::Packed(_)) if how == How::Briefly => return Err(Stop::Inflating),
             Some(BlockRef::Packed(_)) => {
                 // Inflating takes long and may need memory: held by a reference, not by the pin. Another load of the slot
                 // may find that the block was replaced; then that is read.
                 let Some(Block::Packed(block)) = content.map.share(index, &pinned) else { continue };
                 drop(guard);
-                return BlockRef::Packed(&block).read(from, n, sink);
+                return BlockRef::Packed(&block).read(from, n, sink).map_err(Stop::Error);
             }
         }
         return Ok(());
@@ -184,7 +230,8 @@ fn read_tail(
     from: usize,
     n: usize,
     sink: &mut Sink<'_>,
-) -> Result<(usize, u64)> {
+    how: How,
+) -> core::result::Result<(usize, u64), Stop> {
     loop {
         let guard = epoch::pin();
         // SAFETY: the file's filesystem is in lockless mode.
@@ -197,24 +244,33 @@ fn read_tail(
         failpoint!("lockless.read.tail");
         let size = content.size();
         failpoint!("lockless.read.size");
+        // After the size, because it moves before that.
+        let mark = match before {
+            Some(BlockRef::Raw(block)) => block.granted(),
+            _ => 0,
+        };
         let n_within = n.min(valid_in(index, size).saturating_sub(from));
         match (before, content.map.get(index, &pinned), &cells) {
-            (None, None, _) => sink.put_zeros(n_within),
+            // An empty slot may come back, unlike a block: then with another size.
+            (None, None, _) if content.size() == size => sink.put_zeros(n_within),
             (Some(BlockRef::Raw(block)), Some(BlockRef::Raw(after)), Some(cells))
                 if core::ptr::eq(block, after) && block.has_still(cells, from, n) =>
             {
-                block.read_cells(cells, from, n_within, sink);
+                block.read_cells(cells, mark, from, n_within, sink);
             }
             (Some(BlockRef::Packed(block)), Some(BlockRef::Packed(after)), _)
                 if core::ptr::eq(block, after) =>
             {
                 if !block.read_kept(from, n_within, sink) {
+                    if how == How::Briefly {
+                        return Err(Stop::Inflating);
+                    }
                     let Some(Block::Packed(shared)) = content.map.share(index, &pinned) else { continue };
                     if !core::ptr::eq(&*shared, block) {
                         continue;
                     }
                     drop(guard);
-                    BlockRef::Packed(&shared).read(from, n_within, sink)?;
+                    BlockRef::Packed(&shared).read(from, n_within, sink).map_err(Stop::Error)?;
                 }
             }
             _ => continue,

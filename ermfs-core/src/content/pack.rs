@@ -134,9 +134,12 @@ impl Content {
 
     /// Puts the result in, if the block is still the one that was packed.
     fn put_packed<E: Exclusion>(&self, candidate: Candidate, packed: Packed) {
-        let Candidate { index, block, .. } = candidate;
+        let Candidate { index, block, valid } = candidate;
         let mut books = self.books.write();
-        if !self.map.slot(index, &*books).is_some_and(|slot| slot.names(&block)) {
+        // Where readers take no lock the same block stays when the file is cut in a part of it that holds nothing but zeros:
+        // what was packed would reach past the end (C2).
+        let is_shorter = valid > valid_in(index, self.size());
+        if is_shorter || !self.map.slot(index, &*books).is_some_and(|slot| slot.names(&block)) {
             return;
         }
         let logical = self.logical(&books);
@@ -159,4 +162,32 @@ impl Content {
 /// Whether a piece of `len` bytes takes less memory than the pages do now.
 fn takes_less(len: usize, pages: usize) -> bool {
     (len as u64) < BLOCK && Piece::footprint(len) < (pages * PAGE_SIZE) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Source;
+    use crate::fs::Mode;
+    use crate::space::{Policy, Space};
+
+    #[test]
+    fn what_was_cut_while_it_was_packed_does_not_reach_past_the_end() {
+        let policy = Policy { compress: Compress::OnClose, level: 0, max_file_bytes: 0, cache_bytes: 0 };
+        let content = Content::new(&Space::new(1 << 24, 85, policy, Mode::default()));
+        assert_eq!(content.write_at(0, &mut Source::new(&[b'x'; 5000])), Ok(5000));
+        content.truncate(10_000).unwrap();
+        let candidate = content.next_to_pack(0).unwrap();
+        let packed = content.pack_block(&candidate, &mut Scratch::take().unwrap()).unwrap();
+        content.truncate(7000).unwrap();
+        in_mode!(content, E => content.put_packed::<E>(candidate, packed));
+        let reaches = match content.map.get(0, &*content.books.read()) {
+            Some(BlockRef::Packed(block)) => block.raw_len(),
+            _ => 0,
+        };
+        assert!(reaches <= 7000, "{reaches}");
+        // Nothing is lost by it: the next close packs it.
+        content.pack();
+        assert!(matches!(content.map.get(0, &*content.books.read()), Some(BlockRef::Packed(_))));
+    }
 }

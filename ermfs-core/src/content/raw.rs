@@ -240,26 +240,31 @@ impl RawBlock {
     #[inline]
     pub(super) fn read_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
         let mut cells = self.cells(from, n);
-        if (from + n).div_ceil(PAGE_SIZE) - from / PAGE_SIZE > 1 {
-            // A page that a cell named does not come back while there is a pin: two looks that find the same have found what
-            // was there between them.
-            loop {
-                let again = self.cells(from, n);
-                if again.words == cells.words {
-                    break;
-                }
-                cells = again;
+        // A page that a cell below the mark named does not come back while there is a pin: two looks that find the same have
+        // found what was there when the mark between them was loaded.
+        let mark = loop {
+            let mark = self.granted();
+            let again = self.cells(from, n);
+            if again.words == cells.words {
+                break mark;
             }
-        }
-        self.read_cells(&cells, from, n, sink);
+            cells = again;
+        };
+        failpoint!("lockless.read.cells");
+        self.read_cells(&cells, mark, from, n, sink);
     }
 
-    /// The same, by what was found in the cells before. What lies past the fill mark may be written meanwhile, and counts
-    /// as zeros.
+    /// Where what a reader without the lock may look at ends.
     #[inline]
-    pub(super) fn read_cells(&self, cells: &Cells, from: usize, n: usize, sink: &mut Sink<'_>) {
+    pub(super) fn granted(&self) -> usize {
         // Acquire pairs with the Release of `extend`.
-        let mark = self.mark.load(Ordering::Acquire) as usize;
+        self.mark.load(Ordering::Acquire) as usize
+    }
+
+    /// The same, by what was found in the cells before and after the mark was loaded. What lies past it may be written
+    /// meanwhile, and counts as zeros.
+    #[inline]
+    pub(super) fn read_cells(&self, cells: &Cells, mark: usize, from: usize, n: usize, sink: &mut Sink<'_>) {
         let granted = n.min(mark.saturating_sub(from));
         for_each_run(
             |index| PageCell::page_of(cells.words[index - cells.first]),

@@ -7,9 +7,11 @@ use ermfs_memory::{BLOCK_SIZE, PAGE_SIZE};
 use super::block::BlockRef;
 use super::exclusion::Exclusion;
 use super::file::Books;
+use super::lockless;
 use super::{BLOCK, Content, Sink, View, in_block, in_mode};
 use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
+use crate::fs::Mode;
 
 impl Content {
     /// Reads at `offset` into `sink`; returns the number of bytes, 0 at or past the end of the file.
@@ -20,6 +22,16 @@ impl Content {
     #[inline]
     pub fn read_at(&self, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
         in_mode!(self, E => E::read_at(self, offset, sink))
+    }
+
+    /// As [`Content::read_at`], for who holds a pin meanwhile: it neither waits nor takes long. `None` where it would have to:
+    /// in locked mode, while blocks are on the move, and where one has to be inflated; the sink is to be set back then.
+    #[inline]
+    pub(crate) fn read_briefly(&self, offset: u64, sink: &mut Sink<'_>) -> Option<Result<usize>> {
+        match self.space.mode() {
+            Mode::Locked => None,
+            Mode::Lockless => lockless::read_briefly(self, offset, sink),
+        }
     }
 
     /// As [`Content::read_at`], under the lock, shared: all of it is of one moment.

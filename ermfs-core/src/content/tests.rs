@@ -1,6 +1,8 @@
 //! Content against a byte model, with every policy, and what happens when room or bytes are bad.
 
 mod limits;
+#[cfg(feature = "failpoints")]
+mod stopped;
 mod threads;
 
 use std::sync::Arc;

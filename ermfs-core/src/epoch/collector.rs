@@ -93,7 +93,14 @@ pub(super) unsafe fn retire_with<T, C>(
     // SAFETY: by contract, whatever thread it runs on.
     unsafe { guard.defer_unchecked(move || free(at, context)) };
     // A thread that is too far in its end to count frees by its last pin.
-    let _ = PARTICIPANT.try_with(|part| part.retired.set(part.retired.get().saturating_add(bytes)));
+    let retired = PARTICIPANT.try_with(|part| {
+        part.retired.set(part.retired.get().saturating_add(bytes));
+        part.retired.get()
+    });
+    if retired.is_ok_and(|retired| retired >= FLUSH_BYTES) {
+        // Handed on to all threads: this one may do nothing more for long.
+        guard.flush();
+    }
 }
 
 /// See [`super::look`]: nothing to note here.

@@ -549,7 +549,7 @@ pub(super) unsafe fn dismantle(root: InodeRef) {
         // `at`, which has its link (or is the root) and stays.
         unsafe {
             if last_hold.as_ref().counts.unlink() {
-                free(last_hold, Onlookers::Nobody);
+                free_dismantled(last_hold);
             }
         }
     }
@@ -558,6 +558,20 @@ pub(super) unsafe fn dismantle(root: InodeRef) {
     let root = ManuallyDrop::new(root);
     if root.counts.close() {
         // SAFETY: this was the last hold, and nobody walks.
-        unsafe { free(root.inode, Onlookers::Nobody) };
+        unsafe { free_dismantled(root.inode) };
+    }
+}
+
+/// Frees an inode of a tree that nobody walks. Where descriptors are looked at without being counted, a thread that is just
+/// doing so may still be at the shell of one whose description has ended.
+///
+/// # Safety
+/// As for [`free`].
+unsafe fn free_dismantled(inode: NonNull<Inode>) {
+    match Mode::default() {
+        // SAFETY: by this function's contract; in locked mode descriptors are counted.
+        Mode::Locked => unsafe { free(inode, Onlookers::Nobody) },
+        // SAFETY: by this function's contract.
+        Mode::Lockless => unsafe { free(inode, Onlookers::Pinned(&epoch::pin())) },
     }
 }

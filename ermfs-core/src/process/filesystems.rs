@@ -40,6 +40,14 @@ pub(super) fn configure_default(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Whether the default filesystem is of this mode, or will be.
+pub(super) fn default_is(mode: Mode) -> bool {
+    match DEFAULT.get() {
+        Some(place) => place.fs().space().mode() == mode,
+        None => DEFAULT_CONFIG.lock().as_ref().is_none_or(|config| config.mode == mode),
+    }
+}
+
 /// The default filesystem, if there is one, and else what it will be made with, changed to `mode`. No other thread is inside
 /// the library.
 ///

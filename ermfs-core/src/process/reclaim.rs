@@ -36,6 +36,8 @@ pub(super) fn expect_pinning_readers() {
 impl<T: Ends> Reclaim<T> for ByEpoch {
     #[inline]
     fn reclaim(value: Ownerless<T>) {
+        // Retiring is an affair of the library too, also for who lets a description go outside of any call.
+        let _inside = crate::gate::enter();
         // Who reads what `end` changes also reads, after that and an acquiring fence, that there is no owner.
         fence(Release);
         let memory = Memory(ManuallyDrop::new(value));

@@ -19,7 +19,7 @@ mod ranges;
 mod tests;
 mod wait;
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -297,10 +297,11 @@ impl Locks {
 }
 
 impl Inode {
-    /// Whether it has locks, or somebody who waits for one; costs one load.
+    /// Whether it has locks, or somebody who waits for one; costs one load. Sequentially consistent, for who has just emptied
+    /// a descriptor's slot (D4).
     #[inline]
     pub fn has_locks(&self) -> bool {
-        self.flags.load(Relaxed) & LOCKS != 0
+        self.flags.load(SeqCst) & LOCKS != 0
     }
 
     fn lock_table(&self) -> MutexGuard<'_, Table> {

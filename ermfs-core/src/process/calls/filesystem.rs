@@ -44,7 +44,7 @@ pub fn configure_default(config: &Config) -> Result<()> {
 pub fn set_lockless_mode(enable: bool) -> Result<()> {
     let mode = if enable { Mode::Lockless } else { Mode::Locked };
     gate::alone(|| {
-        if mode == Mode::default() {
+        if mode == Mode::default() && filesystems::default_is(mode) {
             return Ok(());
         }
         if fd_table::used() > 0 {

@@ -10,13 +10,15 @@ use ermfs_memory::BLOCK_SIZE;
 use super::OpenFile;
 use crate::content::Sink;
 use crate::errno::Result;
-use crate::fs::Mode;
 
 impl OpenFile {
-    /// As [`OpenFile::read_at`], of no more than a block, where readers do not wait for writers.
+    /// As [`OpenFile::read_at`], of no more than a block, where readers do not wait for writers; not where a block has to be
+    /// inflated.
     #[inline]
     pub(in crate::process) fn read_briefly(&self, sink: &mut Sink<'_>, offset: i64) -> Option<Result<usize>> {
-        let short = sink.remaining() <= BLOCK_SIZE && self.inode().space().mode() == Mode::Lockless;
-        short.then(|| self.read_at(sink, offset))
+        if sink.remaining() > BLOCK_SIZE {
+            return None;
+        }
+        self.read_at_briefly(sink, offset)
     }
 }

@@ -62,6 +62,29 @@ impl OpenFile {
         self.read_from(offset, sink)
     }
 
+    /// As [`OpenFile::read_at`], as far as that neither waits nor takes long; `None` where it would.
+    #[inline]
+    pub(super) fn read_at_briefly(&self, sink: &mut Sink<'_>, offset: i64) -> Option<Result<usize>> {
+        let begin = || {
+            let offset = position(offset)?;
+            let operation = Operation::on(self.inode().space())?;
+            if !self.is_readable() {
+                return Err(Errno::EBADF);
+            }
+            check_range(offset, sink.remaining())?;
+            Ok((offset, operation, self.content()?))
+        };
+        let (offset, _operation, content) = match begin() {
+            Ok(begun) => begun,
+            Err(error) => return Some(Err(error)),
+        };
+        let read = content.read_briefly(offset, sink)?;
+        if read.is_ok() {
+            self.note_read();
+        }
+        Some(read)
+    }
+
     #[inline]
     fn read_from(&self, offset: u64, sink: &mut Sink<'_>) -> Result<usize> {
         check_range(offset, sink.remaining())?;

@@ -86,5 +86,7 @@ const BAD_FD: i32 = FIRST_FD + 60_000;
 
 mod arguments;
 mod behaviour;
+#[cfg(feature = "failpoints")]
+mod ended;
 mod locks;
 mod mode;

@@ -72,6 +72,25 @@ fn an_open_file_without_a_number_keeps_the_mode() {
     });
 }
 
+#[test]
+fn a_default_filesystem_of_another_mode_than_the_process_is_switched_too() {
+    testing::alone(
+        module_path!(),
+        "a_default_filesystem_of_another_mode_than_the_process_is_switched_too",
+        || {
+            let (mine, other) = match Mode::default() {
+                Mode::Locked => (Mode::Locked, Mode::Lockless),
+                Mode::Lockless => (Mode::Lockless, Mode::Locked),
+            };
+            configure_default(&Config { mode: other, ..Config::default() }).unwrap();
+            let fs = default_fs().unwrap();
+            assert_eq!((fs.space().mode(), Mode::default()), (other, mine));
+            assert_eq!(set_lockless_mode(mine == Mode::Lockless), Ok(()));
+            assert_eq!((fs.space().mode(), Mode::default()), (mine, mine));
+        },
+    );
+}
+
 fn save(path: &[u8], bytes: &[u8]) {
     let fd = openat(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, 0o640).unwrap();
     assert_eq!(write(fd, &mut Source::new(bytes)), Ok(bytes.len()));
