@@ -33,7 +33,7 @@ LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless install clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -48,7 +48,8 @@ help:
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
-	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads'
+	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads;'
+	@echo '               make bench-atomics: what a call writes to memory that threads share'
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean     removes everything built'
@@ -161,6 +162,10 @@ asan: tools
 bench-lockless: lib
 	@$(call compile,benchmark_lockless,c_tests/benchmark_lockless.c)
 	'$(PROGRAMS)/benchmark_lockless' $(BENCH_ARGS)
+
+# BENCH_ARGS: --calls N, --only TEXT, --where
+bench-atomics: tools
+	$(CARGO) bench --package ermfs --bench atomics --features count-atomics -- $(BENCH_ARGS)
 
 # BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
 bench: lib

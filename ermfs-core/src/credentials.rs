@@ -7,14 +7,14 @@
 //! so that a call holds them without counting. Never: a decision about a file, which is the
 //! namespace's.
 
-use core::sync::atomic::{
+use std::sync::Arc;
+
+use ermfs_memory::sync::Mutex;
+use ermfs_memory::sync::atomic::{
     AtomicPtr,
     Ordering::{Acquire, Release},
 };
-use std::sync::Arc;
-
 use ermfs_memory::{try_box, try_vec};
-use parking_lot::Mutex;
 
 use crate::errno::{Errno, Result};
 

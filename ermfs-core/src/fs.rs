@@ -6,11 +6,11 @@
 //! the tree share. Never: the descriptors, which are the process's.
 
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
+use ermfs_memory::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use ermfs_memory::sync::{self, RwLock};
 use ermfs_memory::{Counted, Usage};
-use parking_lot::RwLock;
 
 use crate::content::garbage;
 use crate::credentials::{self, Credentials};
@@ -178,7 +178,7 @@ const BYTES_PER_INODE: u64 = 256;
 
 /// What all inodes of a filesystem share and keep alive.
 pub(crate) struct Shared {
-    space: Arc<Space>,
+    space: sync::Arc<Space>,
     hasher: NameHasher,
     process: Arc<credentials::Holder>,
     next_ino: AtomicU64,
@@ -193,7 +193,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     #[inline]
-    pub(crate) fn space(&self) -> &Arc<Space> {
+    pub(crate) fn space(&self) -> &sync::Arc<Space> {
         &self.space
     }
 
@@ -302,7 +302,7 @@ impl Fs {
     }
 
     /// Budget, policy and counters.
-    pub fn space(&self) -> &Arc<Space> {
+    pub fn space(&self) -> &sync::Arc<Space> {
         &self.shared.space
     }
 
@@ -393,7 +393,7 @@ impl Fs {
             files: self.shared.files.load(Relaxed),
             directories: self.shared.directories.load(Relaxed),
             open_descriptions: self.open_descriptions.sum(),
-            logical_bytes: counters.logical_bytes.load(Relaxed),
+            logical_bytes: counters.logical_bytes.sum(),
             raw_bytes: usage.raw,
             packed_bytes: usage.packed,
             cached_bytes: usage.cached,

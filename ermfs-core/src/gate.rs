@@ -36,13 +36,13 @@
 
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{
+use core::time::Duration;
+
+use ermfs_memory::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     compiler_fence, fence,
 };
-use core::time::Duration;
-
 use rustix::thread::{MembarrierCommand, futex, membarrier};
 
 /// A thread is about to fork, or forking.

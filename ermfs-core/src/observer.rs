@@ -4,10 +4,10 @@
 //! relaxed load. Owns the list of observers. Never: anything of the filesystem that an observer could wait for; it may be
 //! told under locks, so it only takes a note.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use ermfs_memory::sync::RwLock;
+use ermfs_memory::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::errno::Result;
 

@@ -6,9 +6,8 @@
 //! has changed nothing that a caller can see. Owns the [`Budget`], the cache of inflated copies and
 //! the sealed exports. Never calls upwards into content or names.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
-
+use ermfs_memory::sync::Arc;
+use ermfs_memory::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ermfs_memory::{AllocError, Budget, Kind, Purpose};
 
 use crate::content::cache::Cache;
@@ -17,6 +16,7 @@ use crate::content::sealed::SealedExports;
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::fs::Mode;
+use crate::stripes::Stripes;
 
 /// When the blocks of a file are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl Policy {
 /// Counters that only statistics read; all relaxed.
 #[derive(Default)]
 pub(crate) struct Counters {
-    /// Sum of the files' data bytes, holes not counted.
-    pub(crate) logical_bytes: AtomicU64,
+    /// Sum of the files' data bytes, holes not counted. Every write that makes a file longer moves it.
+    pub(crate) logical_bytes: Stripes,
     pub(crate) blocks_packed: AtomicU64,
     pub(crate) blocks_inflated: AtomicU64,
     pub(crate) blocks_stored: AtomicU64,

@@ -4,12 +4,19 @@
 //! Owns 1 KiB.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use ermfs_memory::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 const STRIPES: usize = 16;
 
 #[repr(align(64))]
 struct Line(AtomicU64);
+
+impl Default for Stripes {
+    fn default() -> Stripes {
+        Stripes::new()
+    }
+}
 
 /// See the module's page.
 pub(crate) struct Stripes([Line; STRIPES]);
@@ -28,6 +35,13 @@ impl Stripes {
     #[inline]
     pub(crate) fn subtract(&self, n: u64) {
         self.own().fetch_sub(n, Relaxed);
+    }
+
+    /// Puts `after` in the place of `before`, which threads have added.
+    #[inline]
+    pub(crate) fn replace(&self, before: u64, after: u64) {
+        // Wrapping round, as the sum does.
+        self.own().fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
     /// The sum; never below zero, though a moment's may be if others count meanwhile.
@@ -84,6 +98,11 @@ mod tests {
             scope.spawn(|| stripes.subtract(25));
         });
         assert_eq!(stripes.sum(), 0);
+        stripes.replace(0, 7);
+        std::thread::scope(|scope| {
+            scope.spawn(|| stripes.replace(7, 4));
+        });
+        assert_eq!(stripes.sum(), 4);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The one place that says where the lock-free modules get their atomics and locks from: the standard library and
-//! parking_lot, or, built with `--cfg loom`, the model checker loom, which runs a test under every order of the
-//! accesses that the memory model allows.
+//! parking_lot (by way of `ermfs_memory::sync`, which can count what is done with them) or, built with `--cfg loom`, the
+//! model checker loom, which runs a test under every order of the accesses that the memory model allows.
 //!
 //! Promises: the names and meanings of `core::sync::atomic` and of parking_lot's locks in both. A module whose protocol
 //! a loom test checks takes all its atomics and locks from here, and reaches and frees what its readers look at by
@@ -10,14 +10,14 @@
 //! sequentially consistent accesses for acquiring and releasing ones: a protocol that needs more is written with fences.
 
 #[cfg(not(loom))]
-pub(crate) use core::sync::atomic;
+pub(crate) use ermfs_memory::sync::atomic;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
 
+#[cfg(not(loom))]
+pub(crate) use ermfs_memory::sync::{Mutex, MutexGuard, RwLock};
 #[cfg(loom)]
 pub(crate) use model::{Mutex, MutexGuard, RwLock};
-#[cfg(not(loom))]
-pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 
 #[cfg(all(test, loom))]
 pub(crate) use model::model;
@@ -79,9 +79,15 @@ mod model {
     #[cfg(test)]
     const PREEMPTIONS: usize = 2;
 
+    /// Models take turns: which pages the process's allocator hands out, and so whether two lie side by side, is part of what
+    /// an execution does, and must be the same in all of them.
+    #[cfg(test)]
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     /// Runs `work` in every order of its threads' accesses that has no more than that many interruptions.
     #[cfg(test)]
     pub(crate) fn model(work: impl Fn() + Send + Sync + 'static) {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Takes what the environment says.
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound.get_or_insert(PREEMPTIONS);

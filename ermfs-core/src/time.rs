@@ -5,8 +5,6 @@
 //! changes to different files shows in their times. Owns the latest fine time given out. Times are
 //! nanoseconds since 1970 in an `i64`, which reaches from 1677 to 2262.
 
-use core::sync::atomic::{AtomicI64, Ordering};
-
 /// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
@@ -51,6 +49,8 @@ pub(crate) fn from_parts(seconds: i64, nanoseconds: u32) -> i64 {
 pub(crate) fn to_parts(time: i64) -> (i64, u32) {
     (time.div_euclid(SECOND), time.rem_euclid(SECOND) as u32)
 }
+
+use ermfs_memory::sync::atomic::{AtomicI64, Ordering};
 
 #[cfg(test)]
 mod tests {

@@ -18,8 +18,8 @@ use crate::AllocError;
 use crate::bitmap::{Bitmap, CAPACITY};
 use crate::fallible::Zeroable;
 use crate::reserve::{Reservation, Table};
+use crate::sync::atomic::AtomicU32;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU32;
 
 /// log2 of the page size; a page's number is its offset shifted by this.
 pub(crate) const PAGE_SHIFT: usize = 12;

@@ -7,7 +7,7 @@
 //! moves it last, so at every moment the kinds add up to no more than the total.
 
 use crate::AllocError;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The most that a budget keeps back for [`Purpose::Reserved`], in bytes.
 const LARGEST_RESERVE: u64 = 256 * 1024;

@@ -11,6 +11,8 @@
 //! becomes an owner by compare-and-swap from a count that is not zero, which it never is again after it was.
 
 use crate::AllocError;
+#[cfg(not(loom))]
+use crate::sync::atomic::{AtomicUsize, fence};
 use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
@@ -18,8 +20,6 @@ use core::mem::{ManuallyDrop, offset_of};
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicUsize, fence};
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicUsize, fence};
 use std::alloc::{alloc, dealloc};

@@ -3,8 +3,8 @@
 //! Owns nothing and keeps no state.
 
 use crate::AllocError;
+use crate::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use core::alloc::Layout;
-use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 use std::alloc::{alloc, alloc_zeroed};
 
 /// Types of which all-zero bytes are a value.

@@ -10,11 +10,11 @@
 //! free neighbours at once, and a chunk goes back to the page layer as soon as its last piece is gone. One wholly free
 //! chunk is kept, so that a piece that comes and goes alone does not take an arena with it each time.
 
+use crate::sync::Mutex;
 use crate::tlsf::{HEADER, Tlsf, WHOLE_CHUNK, block_size};
 use crate::{AllocError, ProcessMemory, pages};
 use core::fmt;
 use core::ptr::NonNull;
-use parking_lot::Mutex;
 
 /// The largest length of a [`Piece`], in bytes: what fits one chunk.
 pub const MAX_PIECE: usize = WHOLE_CHUNK - HEADER;

@@ -22,6 +22,7 @@ mod fallible;
 mod heap;
 mod pages;
 mod reserve;
+pub mod sync;
 mod tlsf;
 
 pub use budget::{Budget, Kind, Purpose, Usage};

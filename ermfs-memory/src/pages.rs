@@ -11,15 +11,15 @@
 //! or with the decrement and an Acquire load after it, so all earlier owners' accesses to the page happen before its reuse.
 
 use crate::arena::{ARENA_SIZE, Arenas, BLOCK_PAGES, PAGE_SHIFT, Surplus};
+use crate::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use crate::sync::{Mutex, MutexGuard};
 use crate::{AllocError, ProcessMemory, reserve};
 use core::mem::ManuallyDrop;
 use core::num::NonZeroU32;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicPtr, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-};
-use parking_lot::{Mutex, MutexGuard};
 
 /// Bytes of a page, the unit of copy-on-write.
 pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;

@@ -15,11 +15,10 @@
 
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::Arc;
 
+use ermfs_memory::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use ermfs_memory::sync::{Arc, Mutex, MutexGuard};
 use ermfs_memory::{Counted, Kind, Piece, Purpose};
-use parking_lot::{Mutex, MutexGuard};
 
 use super::block::PackedBlock;
 use crate::epoch;

@@ -4,8 +4,8 @@
 //! charged before. Owns the charge, and releases it when dropped.
 
 use core::ops::Deref;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Kind, Purpose};
 
 use crate::errno::Result;

@@ -11,8 +11,8 @@
 
 use core::ops::{ControlFlow, Range};
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Counted, PAGE_SIZE};
 
 use super::block::{Block, BlockRef, RawBlock};
@@ -160,8 +160,7 @@ impl Content {
     pub(super) fn book_logical(&self, before: u64, books: &Books) {
         let after = self.logical(books);
         if before != after {
-            // Relaxed, and wrapping subtraction: a counter of its own.
-            self.space.counters.logical_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+            self.space.counters.logical_bytes.replace(before, after);
         }
     }
 

@@ -5,8 +5,8 @@
 //! thread has retired a stated number of bytes. Owns what it names.
 
 use core::cell::{Cell, RefCell};
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Counted, Kind, PAGE_SIZE, Page, try_box};
 
 use super::block::RawBlock;

@@ -8,8 +8,8 @@
 
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Counted, Kind, Purpose};
 
 use super::block::{Block, BlockRef, RawBlock};

@@ -5,7 +5,6 @@ mod loom {
     use ::loom::sync::Arc;
     use ::loom::thread;
     use std::sync::Arc as StdArc;
-    use std::sync::{Mutex, PoisonError};
 
     use crate::content::{Content, Sink, Source, trace};
     use crate::fs::Mode;
@@ -37,10 +36,6 @@ mod loom {
         content.write_at(at as u64, &mut Source::new(bytes)).unwrap();
     }
 
-    /// Models take turns: whether pages follow each other depends on who else takes some, and a model must do the same each
-    /// time.
-    static TURN: Mutex<()> = Mutex::new(());
-
     /// The file as a read of its first units finds it, each by its byte.
     fn read(content: &Content, units: usize) -> Vec<u8> {
         let mut room = vec![0xee; units * UNIT];
@@ -57,7 +52,6 @@ mod loom {
     /// Runs `change` beside a reader, which has to find one of `states`; twice in a row, and no older one the second time.
     /// It asks for all that is there at first, and for more.
     fn beside_a_reader(units: &'static [u8], change: fn(&Content), states: &'static [&'static [u8]]) {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         for asked in [units.len(), units.len() + 4] {
             model(move || {
                 let content = file(units);
@@ -229,7 +223,6 @@ mod loom {
 
     #[test]
     fn loom_two_appenders_and_a_reader() {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         model(|| {
             let content = file(&[1]);
             let appender = {

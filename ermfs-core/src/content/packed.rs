@@ -4,9 +4,9 @@
 //! inflated copy that hangs on it included. Never: a lock, except the cache's mutex when that copy comes or goes.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
+use ermfs_memory::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, Piece, Purpose};
 
 use super::cache::InflatedCopy;

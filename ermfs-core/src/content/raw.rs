@@ -9,8 +9,8 @@ use core::mem::ManuallyDrop;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, Purpose};
 
 use super::io::{Sink, Source};

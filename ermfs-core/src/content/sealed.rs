@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ermfs_memory::Kind;
-use parking_lot::Mutex;
+use ermfs_memory::sync::Mutex;
 
 use crate::descriptor::Descriptor;
 use crate::space::Space;

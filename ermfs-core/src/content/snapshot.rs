@@ -4,8 +4,7 @@
 //! blocks they hold, and through them the charge for these. A view's memory may be read by anybody
 //! and written by nobody. Owns references only, no copies, except of packed blocks in a view.
 
-use std::sync::Arc;
-
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Counted, Purpose};
 
 use super::block::{AtRest, Block, BlockRef, PackedBlock, RawBlock};

@@ -5,8 +5,7 @@ mod limits;
 mod stopped;
 mod threads;
 
-use std::sync::Arc;
-
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Kind, Purpose};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -242,7 +241,7 @@ fn run(compress: Compress, ops: &[Op]) {
     let usage = usage(&space);
     assert_eq!((usage.raw, usage.packed, usage.metadata, usage.exported), (0, 0, 0, 0));
     space.cache.shrink(u64::MAX);
-    assert_eq!(space.counters.logical_bytes.load(core::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(space.counters.logical_bytes.sum(), 0);
 }
 
 fn random_operations(compress: Compress) {

@@ -4,10 +4,10 @@
 //! decides nothing silently. Owns nothing but the memory of what this kernel refused.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::io::{Cursor, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use ermfs_memory::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::{Errno as Refused, FdFlags};
 

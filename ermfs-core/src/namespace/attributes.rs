@@ -8,8 +8,8 @@
 //! An inode's attributes are few, so they stand in a list that is searched from its start. The list
 //! keeps the room it once had until its last attribute goes.
 
+use ermfs_memory::sync::RwLock;
 use ermfs_memory::{Kind, try_box, try_vec};
-use parking_lot::RwLock;
 
 use super::entries::Room;
 use super::malloc_footprint;

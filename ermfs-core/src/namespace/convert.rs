@@ -6,8 +6,8 @@
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Kind, try_vec};
 
 use super::directory::{Directory, Table};

@@ -5,7 +5,8 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use std::sync::Arc;
+
+use ermfs_memory::sync::Arc;
 
 use super::entries::{Bury, Change, Emit, Entries, Places, Room};
 use super::inode::{Inode, Reached};

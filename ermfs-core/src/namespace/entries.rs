@@ -10,8 +10,8 @@
 use core::cell::Cell;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Kind, Purpose};
 
 use super::inode::{Inode, Reached};

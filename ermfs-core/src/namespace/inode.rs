@@ -15,11 +15,11 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{
+
+use ermfs_memory::sync::atomic::{
     AtomicI64, AtomicPtr, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-
 use ermfs_memory::{Counted, try_box};
 
 use super::counts::Counts;

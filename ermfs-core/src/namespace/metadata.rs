@@ -5,7 +5,7 @@
 //! reader marks the ctime, and the next change finds the mark and takes the fine clock. Never: a
 //! lock, except of a directory whose entries are counted.
 
-use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use ermfs_memory::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use super::WRITE;
 use super::entries::Entries;

@@ -19,7 +19,7 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use ermfs_memory::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::directory::{Directory, Sealed};
 use super::entries::{Bury, Change, Entries, Places, Room};

@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use ermfs_memory::Counted;
-use parking_lot::Mutex;
+use ermfs_memory::sync::Mutex;
 
 use super::calls::files::current_umask as umask;
 use super::open_file::{OpenFile, OpenFileRef};

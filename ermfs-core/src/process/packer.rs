@@ -8,14 +8,14 @@
 //! stands outside the gate while it sleeps.
 
 use core::mem::MaybeUninit;
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use ermfs_memory::sync::Mutex;
+use ermfs_memory::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use rustix::thread::futex;
 
 use super::Operation;

@@ -6,8 +6,8 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicBool;
 
+use ermfs_memory::sync::atomic::AtomicBool;
 use ermfs_memory::{Ownerless, Reclaim};
 
 use crate::epoch;

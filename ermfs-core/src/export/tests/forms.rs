@@ -1,6 +1,6 @@
 //! Files in every form that their blocks can have, to be exported and imported.
 
-use std::sync::Arc;
+use ermfs_memory::sync::Arc;
 
 use super::{BLOCK, PAGE, random, text, write};
 use crate::content::Content;

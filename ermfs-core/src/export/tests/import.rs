@@ -160,7 +160,7 @@ fn a_long_file_never_stands_there_raw() {
 }
 
 /// A filesystem and a walk's start in it.
-struct Tree(Arc<Fs>, InodeRef);
+struct Tree(std::sync::Arc<Fs>, InodeRef);
 
 impl Tree {
     fn new(max_bytes: u64) -> Tree {

@@ -8,8 +8,8 @@ mod program;
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use rustix::fs::{SeekFrom, Stat};
 
 use crate::content::{Content, Run, Sink, Source};

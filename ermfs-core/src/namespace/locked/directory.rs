@@ -5,9 +5,8 @@
 //! (`namespace::rename`). Nothing is called from under the lock but what the trait says.
 
 use core::ptr::NonNull;
-use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockWriteGuard};
+use ermfs_memory::sync::{Arc, RwLock, RwLockWriteGuard};
 
 use super::table::Table;
 use crate::epoch::Guard;

@@ -9,9 +9,9 @@ use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use core::slice;
 use std::alloc::{alloc, dealloc};
-use std::sync::Arc;
 
 use ermfs_memory::Kind;
+use ermfs_memory::sync::Arc;
 
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};

@@ -6,8 +6,8 @@
 //! until all of its change is done, so others who change it, and listings, see it wholly or not at all.
 
 use core::ptr::{self, NonNull};
-use std::sync::Arc;
 
+use ermfs_memory::sync::Arc;
 use ermfs_memory::{Kind, Purpose};
 
 use super::dentry::{Dentry, Prepared, Word};

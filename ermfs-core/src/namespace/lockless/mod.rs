@@ -31,9 +31,9 @@ mod record;
 mod table;
 
 use core::ptr::NonNull;
-use std::sync::Arc;
 
 use ermfs_memory::Kind;
+use ermfs_memory::sync::Arc;
 
 pub(super) use directory::{Directory, Sealed};
 

@@ -98,7 +98,8 @@ impl Record {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use core::num::NonZero;
-    use std::sync::Arc;
+
+    use ermfs_memory::sync::Arc;
 
     use super::super::dentry::Prepared;
     use super::*;

@@ -10,7 +10,8 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use std::alloc::{alloc, dealloc};
-use std::sync::Arc;
+
+use ermfs_memory::sync::Arc;
 
 use super::dentry::{self, Dentry};
 use crate::epoch::{self, Guard};

@@ -21,7 +21,7 @@ mod wait;
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-use parking_lot::{Mutex, MutexGuard};
+use ermfs_memory::sync::{Mutex, MutexGuard};
 
 use super::by_number::ByNumber;
 use super::entries::Room;

@@ -14,11 +14,11 @@
 
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{
+
+use ermfs_memory::sync::atomic::{
     AtomicU32,
     Ordering::{Acquire, Release},
 };
-
 use ermfs_memory::{Counted, Kind, Reclaim};
 use rustix::thread::futex;
 

@@ -52,7 +52,7 @@ fn attributes_are_each_inodes_own() {
     assert_eq!(files[13].xattr(name("user.5"), &ROOT), Ok(vec![13; 65]));
     drop(files);
     eventually(|| charged(tree.fs.space()) <= before + 4096);
-    let space = Arc::clone(tree.fs.space());
+    let space = tree.fs.space().clone();
     drop(tree);
     eventually(|| charged(&space) == 0);
 }
@@ -80,7 +80,7 @@ fn a_refused_set_changes_nothing() {
             }
         }
         complete += u32::from(names_of(&files[11]).len() == 3);
-        let space = Arc::clone(tree.fs.space());
+        let space = tree.fs.space().clone();
         drop((files, tree));
         eventually(|| charged(&space) == 0);
     }

@@ -45,7 +45,7 @@ fn one_step(tree: &Tree, random: &mut Random) -> Result<()> {
 fn random_changes_leave_a_tree_in_order() {
     for round in 0..6 {
         let tree = Tree::new();
-        let space = Arc::clone(tree.fs.space());
+        let space = tree.fs.space().clone();
         let empty = charged(&space);
         std::thread::scope(|scope| {
             for thread in 0..4u64 {

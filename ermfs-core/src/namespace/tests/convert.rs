@@ -81,7 +81,7 @@ fn names_inodes_order_and_cookies_stay() {
         }
         drop(removed);
         tree.check();
-        let space = Arc::clone(tree.fs.space());
+        let space = tree.fs.space().clone();
         drop((held, tree));
         eventually(|| charged(&space) == 0);
     }
@@ -126,7 +126,7 @@ fn without_room_nothing_has_changed() {
             assert_eq!(tree.everything(), before);
             tree.clear();
             tree.check();
-            let space = Arc::clone(tree.fs.space());
+            let space = tree.fs.space().clone();
             drop(tree);
             eventually(|| charged(&space) == 0);
         }

@@ -38,7 +38,7 @@ fn what_is_refused_has_changed_nothing() {
     let (mut refusals, mut complete) = (std::collections::BTreeSet::new(), 0);
     for max in (200..12_000).step_by(24) {
         let Ok(tree) = Tree::with(&tiny(max)) else { continue };
-        let space = Arc::clone(tree.fs.space());
+        let space = tree.fs.space().clone();
         let mut refused = false;
         for (i, step) in steps().iter().enumerate() {
             let before = tree.everything();
@@ -153,7 +153,7 @@ fn a_full_filesystem_still_says_what_exists() {
 #[test]
 fn a_dropped_filesystem_gives_everything_back() {
     let tree = Tree::new();
-    let space = Arc::clone(tree.fs.space());
+    let space = tree.fs.space().clone();
     for i in 0..20 {
         tree.mkdir(&format!("d{i}")).unwrap();
         for j in 0..40 {

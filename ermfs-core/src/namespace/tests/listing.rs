@@ -160,7 +160,7 @@ fn a_directory_behaves_as_a_map_at_every_size() {
 #[test]
 fn deep_trees_are_walked_listed_and_freed() {
     let tree = Tree::new();
-    let space = Arc::clone(tree.fs.space());
+    let space = tree.fs.space().clone();
     let depth = 100_000;
     let mut dir = tree.root.clone();
     for _ in 0..depth {

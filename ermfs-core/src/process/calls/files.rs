@@ -1,6 +1,6 @@
 //! Opening and creating: openat, creat, umask.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use ermfs_memory::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::errno::Result;
 use crate::failpoint::failpoint;

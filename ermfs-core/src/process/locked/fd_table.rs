@@ -6,13 +6,13 @@
 //! mutex: closing one may pack a whole file.
 
 use core::ptr;
-use core::sync::atomic::{
+
+use ermfs_memory::sync::atomic::{
     AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
 };
-
+use ermfs_memory::sync::{Mutex, MutexGuard};
 use ermfs_memory::{AllocError, Counted, Reclaim, Zeroable, try_zeroed_slice};
-use parking_lot::{Mutex, MutexGuard};
 
 use super::bitmap::Bitmap;
 use super::slot::Slot;

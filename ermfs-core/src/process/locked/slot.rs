@@ -9,11 +9,11 @@
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{
+
+use ermfs_memory::sync::atomic::{
     AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
 };
-
 use ermfs_memory::{AtOnce, Counted, Reclaim, Zeroable};
 
 use crate::failpoint::failpoint;

@@ -22,9 +22,25 @@ const TURNS: usize = 128;
 #[cfg(loom)]
 const TURNS: usize = 1;
 
+/// How many slots share a cache line.
+const IN_A_LINE: usize = 8;
+/// Slots that change places among themselves: a page of 4 KiB.
+const GROUP: usize = 512;
+
+/// Where the slot of a number lies. Threads that open at the same time get numbers that follow one another, so such numbers'
+/// slots lie in different cache lines, though still in few pages. A model has few numbers and no lines.
+#[inline]
+fn position(index: usize) -> usize {
+    const LINES: usize = GROUP / IN_A_LINE;
+    let within = index % GROUP;
+    if cfg!(loom) { index } else { index - within + within % LINES * IN_A_LINE + within / LINES }
+}
+
 /// See the module's page.
 pub(in crate::process) struct Table<T, R: Reclaim<T>> {
+    capacity: usize,
     numbers: Bitmap,
+    /// In the order of `position`, in whole groups.
     slots: Box<[Slot<T, R>]>,
 }
 
@@ -35,12 +51,23 @@ impl<T, R: Reclaim<T>> Table<T, R> {
     /// `ENOMEM`.
     pub(in crate::process) fn new(capacity: usize) -> Result<Table<T, R>> {
         expect_pinning_readers();
-        Ok(Table { numbers: Bitmap::new(capacity)?, slots: zeroed(capacity, Slot::empty)? })
+        let slots = if cfg!(loom) { capacity } else { capacity.next_multiple_of(GROUP) };
+        Ok(Table { capacity, numbers: Bitmap::new(capacity)?, slots: zeroed(slots, Slot::empty)? })
     }
 
     #[inline]
     fn slot_of(&self, fd: i32) -> Result<&Slot<T, R>> {
-        index_in(self.slots.len(), fd).map(|index| &self.slots[index]).ok_or(Errno::EBADF)
+        self.index_of(fd).map(|index| self.slot_at(index))
+    }
+
+    #[inline]
+    fn index_of(&self, fd: i32) -> Result<usize> {
+        index_in(self.capacity, fd).ok_or(Errno::EBADF)
+    }
+
+    #[inline]
+    fn slot_at(&self, index: usize) -> &Slot<T, R> {
+        &self.slots[position(index)]
     }
 }
 
@@ -91,14 +118,14 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
     }
 
     fn unclaim(&self, fd: i32) {
-        if let Some(index) = index_in(self.slots.len(), fd) {
+        if let Ok(index) = self.index_of(fd) {
             self.numbers.free(index);
         }
     }
 
     fn replace(&self, fd: i32, file: Counted<T, R>, close_on_exec: bool) -> Result<Option<Counted<T, R>>> {
-        let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
-        let (slot, mut file) = (&self.slots[index], file);
+        let index = self.index_of(fd)?;
+        let (slot, mut file) = (self.slot_at(index), file);
         for turn in 0..TURNS {
             if self.numbers.claim(index) {
                 slot.publish(file, close_on_exec);
@@ -119,8 +146,8 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
 
     #[inline]
     fn remove(&self, fd: i32) -> Result<Counted<T, R>> {
-        let index = index_in(self.slots.len(), fd).ok_or(Errno::EBADF)?;
-        let file = self.slots[index].take().ok_or(Errno::EBADF)?;
+        let index = self.index_of(fd)?;
+        let file = self.slot_at(index).take().ok_or(Errno::EBADF)?;
         failpoint!("lockless.fd.taken_out");
         self.numbers.free(index);
         Ok(file)
@@ -139,6 +166,23 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
     }
 
     fn capacity(&self) -> usize {
-        self.slots.len()
+        self.capacity
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_follow_one_another_lie_in_lines_of_their_own() {
+        let line = |index| position(index) / IN_A_LINE;
+        for first in 0..3 * GROUP {
+            assert!((first + 1..first + IN_A_LINE).all(|other| line(other) != line(first)), "{first}");
+            assert_eq!(position(first) / GROUP, first / GROUP, "its group is another");
+        }
+        let mut all: Vec<usize> = (0..3 * GROUP).map(position).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..3 * GROUP), "two numbers have one slot");
     }
 }

@@ -16,14 +16,14 @@ mod space;
 mod transfer;
 
 use core::ops::ControlFlow;
-use core::sync::atomic::{
-    AtomicI32,
-    Ordering::{AcqRel, Acquire, Relaxed},
-};
 use std::sync::Arc;
 
 use ermfs_memory::Counted;
-use parking_lot::Mutex;
+use ermfs_memory::sync::Mutex;
+use ermfs_memory::sync::atomic::{
+    AtomicI32,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 
 use super::place::Place;
 use super::reclaim::{ByEpoch, Ends};

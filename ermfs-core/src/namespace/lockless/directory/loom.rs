@@ -2,7 +2,8 @@
 //! their accesses can be tried; what looks up in a second step is what finds a moment with both names, or neither.
 
 use ::loom::thread;
-use std::sync::Arc;
+
+use ermfs_memory::sync::Arc;
 
 use super::harness::*;
 use super::*;
