@@ -17,6 +17,32 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| value.parse().expect(name))
 }
 
+/// Whether a difference is that of docs/CONFORMANCE.md: a chown that names neither owner nor group, of a file whose
+/// set-group-id bit has to go, by who does not own it.
+fn is_chown_to_nobody(report: &str) -> bool {
+    let lines: Vec<&str> = report.lines().map(str::trim).collect();
+    lines.windows(3).any(|lines| {
+        lines[0].contains("chown ")
+            && lines[0].contains("uid=-1 gid=-1")
+            && lines[1] == "expected -1 EPERM"
+            && lines[2] == "subject  = 0"
+    })
+}
+
+#[test]
+fn the_one_known_difference_is_told_from_others() {
+    let report =
+        |call: &str, expected: &str| format!("become who=1\n{call}\n  expected {expected}\n  subject  = 0\n");
+    assert!(is_chown_to_nobody(&report("fchown fd=f6 uid=-1 gid=-1", "-1 EPERM")));
+    for (call, expected) in [
+        ("fchown fd=f6 uid=1 gid=-1", "-1 EPERM"),
+        ("fchown fd=f6 uid=-1 gid=-1", "-1 EBADF"),
+        ("fchmod fd=f6 mode=0644", "-1 EPERM"),
+    ] {
+        assert!(!is_chown_to_nobody(&report(call, expected)), "{call}");
+    }
+}
+
 #[test]
 fn a_mount_answers_like_tmpfs() {
     let calls = number("ERMFS_DIFF_CALLS").unwrap_or(20_000) as usize;
@@ -40,7 +66,8 @@ fn a_mount_answers_like_tmpfs() {
             // Access times the kernel does not move where it reads from its own pages.
             let setting = Setting { compress: Compress::Close, mounted: false, access_times: false, people };
             let share = calls / seeds.len() / 2;
-            let differences = campaign(&Subject::Directory(dir.clone()), &setting, *seed, share).unwrap();
+            let mut differences = campaign(&Subject::Directory(dir.clone()), &setting, *seed, share).unwrap();
+            differences.retain(|difference| !is_chown_to_nobody(&difference.report));
             differences.iter().for_each(|difference| println!("{}", difference.report));
             println!("mount: people={people} seed={seed} calls={share} differences={}", differences.len());
             total += differences.len();
