@@ -60,7 +60,7 @@ mod enabled {
         // Open file descriptions: made; the last reference gone.
         "description.made",
         "description.ended",
-        // Content: a read at a block; an inflated copy that is hung on its block, under the cache's mutex; a change
+        // Content: a read at a block; an inflated copy that is about to be hung on its block; a change
         // under the file's lock.
         "read.block",
         "cache.keep",

@@ -167,8 +167,8 @@ impl Cache {
             Err(Errno::ENOMEM) => return Ok(None),
             copy => copy?,
         };
+        failpoint!("cache.keep");
         if let Some(mut clock) = self.clock.try_lock() {
-            failpoint!("cache.keep");
             clock.keep(block, &copy);
         }
         Ok(Some(copy))
