@@ -27,14 +27,13 @@ pub(super) trait Exclusion {
     ) -> Option<Writable>;
 
     /// Runs `change` on the raw block at `index`, to which there is a way, with the bytes that are there now; without
-    /// them when `change` overwrites all (`whole`). `change` answers what it has done and where the last byte that it
-    /// wrote ends. On failure, its own included, nothing has changed.
+    /// them when `change` overwrites all (`whole`). On failure, its own included, nothing has changed.
     fn change_block<R>(
         content: &Content,
         books: &mut Books,
         index: u64,
         draft: Draft,
-        change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+        change: impl FnOnce(&mut RawBlock) -> Result<Changed<R>>,
     ) -> Result<R>;
 
     /// Removes everything from `size` on and makes that the size.
@@ -49,6 +48,15 @@ pub(super) trait Exclusion {
 
     /// Frees what was taken out of the file when nobody can be looking at it any more.
     fn let_go(content: &Content, garbage: Garbage);
+}
+
+/// What was done to a raw block.
+pub(super) struct Changed<R> {
+    pub(super) result: R,
+    /// How many pages it has more than before.
+    pub(super) pages: isize,
+    /// Where the last byte that was written ends; 0 for what only wrote zeros.
+    pub(super) end: usize,
 }
 
 /// What [`Exclusion::change_block`] is to make where the block is not raw, or not to be written in place.

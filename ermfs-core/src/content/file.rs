@@ -12,10 +12,10 @@
 use core::ops::{ControlFlow, Range};
 use std::os::fd::BorrowedFd;
 
+use ermfs_memory::PAGE_SIZE;
 use ermfs_memory::sync::Arc;
-use ermfs_memory::{Counted, PAGE_SIZE};
 
-use super::block::{Block, BlockRef, RawBlock};
+use super::block::{Block, BlockRef};
 use super::cuts::Cuts;
 use super::exclusion::Exclusion;
 use super::garbage::Garbage;
@@ -173,12 +173,12 @@ impl Content {
         books.data = books.data - before.1 + after.1;
     }
 
-    /// The same for a raw block, by its numbers of pages.
+    /// The same for a raw block that has so many pages more than before.
     #[inline]
-    pub(super) fn account_pages(&self, books: &mut Books, before: usize, after: usize) {
-        if before != after {
-            let bytes = |pages| (pages * PAGE_SIZE) as u64;
-            self.account(books, (bytes(before), bytes(before)), (bytes(after), bytes(after)));
+    pub(super) fn account_pages(&self, books: &mut Books, more: isize) {
+        if more != 0 {
+            let bytes = |pages: isize| (pages.max(0) * PAGE_SIZE as isize) as u64;
+            self.account(books, (bytes(-more), bytes(-more)), (bytes(more), bytes(more)));
         }
     }
 
@@ -193,17 +193,12 @@ impl Content {
         self.size.store(size, Ordering::Release);
     }
 
-    /// Has the map name `new` at `index`, to which there is a way. The result is what was there.
-    pub(super) fn put_raw(&self, books: &mut Books, index: u64, new: Counted<RawBlock>) -> Slot {
-        self.put(books, index, Block::Raw(new))
-    }
-
-    /// The same with any block.
-    pub(super) fn put(&self, books: &mut Books, index: u64, new: Block) -> Slot {
+    /// Has the map name `new` at `index`, to which there is a way. The result is what was there, and the memory that it takes.
+    pub(super) fn put(&self, books: &mut Books, index: u64, new: Block) -> (Slot, u64) {
         let before = amounts(self.map.get(index, books));
         let after = amounts(Some(new.as_ref()));
         self.account(books, before, after);
-        self.map.replace(index, Slot::of_block(new), books)
+        (self.map.replace(index, Slot::of_block(new), books), before.0)
     }
 
     /// Takes the blocks of `range` out.
@@ -234,6 +229,19 @@ impl Content {
         if empty {
             self.remove_blocks::<E>(books, index..index + 1);
         }
+    }
+
+    /// Whether the books say what the blocks take (C3).
+    #[cfg(test)]
+    pub(super) fn is_booked(&self) -> bool {
+        let books = self.books.read();
+        let mut sum = (0, 0);
+        self.map.for_each::<()>(0..u64::MAX / BLOCK, &books, |_, _, block| {
+            let block = amounts(Some(block));
+            sum = (sum.0 + block.0, sum.1 + block.1);
+            ControlFlow::Continue(())
+        });
+        sum == (self.stored_bytes(), books.data)
     }
 
     /// How many bytes the content may still grow by under the limit of one file.

@@ -1,8 +1,8 @@
 //! Locked mode: readers share the file's lock for the whole of a read, whoever changes the file holds it alone and
 //! overwrites in place what only the map holds.
 
-use super::block::{Holes, RawBlock, Writable};
-use super::exclusion::{Draft, Exclusion};
+use super::block::{Block, Holes, RawBlock, Writable};
+use super::exclusion::{Changed, Draft, Exclusion};
 use super::file::Books;
 use super::garbage::Garbage;
 use super::write::Part;
@@ -30,22 +30,20 @@ impl Exclusion for Locked {
         books: &mut Books,
         index: u64,
         draft: Draft,
-        change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+        change: impl FnOnce(&mut RawBlock) -> Result<Changed<R>>,
     ) -> Result<R> {
         if let Some(mut block) = content.map.sole_raw(index, books) {
             // SAFETY: the map has the only reference, and the books of a file in locked mode are borrowed exclusively
             // under its lock, without which nobody looks.
-            let block = unsafe { block.as_mut() };
-            let pages = block.page_count();
-            let result = change(block);
-            content.account_pages(books, pages, block.page_count());
-            return result.map(|(done, _)| done);
+            let changed = change(unsafe { block.as_mut() })?;
+            content.account_pages(books, changed.pages);
+            return Ok(changed.result);
         }
         let mut new = content.raw_copy(books, index, draft)?;
         let block = new.get_mut().expect("a new block has one reference");
-        let (done, _) = change(block)?;
-        drop(content.put_raw(books, index, new));
-        Ok(done)
+        let changed = change(block)?;
+        drop(content.put(books, index, Block::Raw(new)));
+        Ok(changed.result)
     }
 
     fn cut(content: &Content, books: &mut Books, size: u64) -> Result<()> {

@@ -12,8 +12,8 @@
 use ermfs_memory::{Counted, Purpose};
 
 use super::block::{Block, BlockRef, Holes, RawBlock, Writable};
-use super::exclusion::{Draft, Exclusion};
-use super::file::{Books, amounts};
+use super::exclusion::{Changed, Draft, Exclusion};
+use super::file::Books;
 use super::garbage::{self, Garbage};
 use super::range::reaches_past;
 use super::slot::Pinned;
@@ -53,13 +53,12 @@ impl Exclusion for Lockless {
         let block = content.map.sole_raw(part.index, books)?;
         // SAFETY: the map has the only reference, and keeps it while the books are borrowed.
         let block = unsafe { block.as_ref() };
-        let pages = block.page_count();
         let exists = part.range().end <= valid_in(part.index, content.size());
         let purpose = if exists { Purpose::Reserved } else { Purpose::Ordinary };
         // SAFETY: the books are borrowed exclusively, so the lock is held alone; the map has the only reference.
         let extended = unsafe { block.extend(part.range(), holes, purpose, source) };
         if let Some(ready) = extended {
-            content.account_pages(books, pages, block.page_count());
+            content.account_pages(books, ready.added as isize);
             return Some(ready);
         }
         if !exists {
@@ -82,7 +81,7 @@ impl Exclusion for Lockless {
         books: &mut Books,
         index: u64,
         draft: Draft,
-        change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+        change: impl FnOnce(&mut RawBlock) -> Result<Changed<R>>,
     ) -> Result<R> {
         replace_block(content, books, index, draft, change, || ())
     }
@@ -101,7 +100,10 @@ impl Exclusion for Lockless {
         };
         if inner > 0 && content.map.get(index, books).is_some_and(has_more) {
             let draft = Draft { whole: false, purpose: Purpose::Reserved };
-            let zero = |block: &mut RawBlock| Ok((block.zero(inner, rest, false)?, 0));
+            let zero = |block: &mut RawBlock| {
+                let given_up = block.zero(inner, rest, false)?;
+                Ok(Changed { result: (), pages: -(given_up as isize), end: 0 })
+            };
             replace_block(content, books, index, draft, zero, announce)?;
             books.mark_dirty(index);
             content.discard_empty::<Lockless>(books, index);
@@ -285,7 +287,7 @@ fn replace_block<R>(
     books: &mut Books,
     index: u64,
     draft: Draft,
-    change: impl FnOnce(&mut RawBlock) -> Result<(R, usize)>,
+    change: impl FnOnce(&mut RawBlock) -> Result<Changed<R>>,
     announce: impl FnOnce(),
 ) -> Result<R> {
     let sole = content.map.sole_raw(index, books);
@@ -297,21 +299,20 @@ fn replace_block<R>(
     };
     let block = new.get_mut().expect("a new block has one reference");
     let mark = block.mark();
-    let (done, end) = change(block)?;
+    let changed = change(block)?;
     announce();
     failpoint!("lockless.content.block_made");
     // Past the size there are only zeros, whatever the mark was, and the writer's own bytes.
-    block.set_mark(mark.min(valid_in(index, content.size())).max(end));
+    block.set_mark(mark.min(valid_in(index, content.size())).max(changed.end));
     let passed_on = block.pass_on();
-    let bytes = amounts(content.map.get(index, books)).0;
-    let old = content.put_raw(books, index, new);
+    let (old, bytes) = content.put(books, index, Block::Raw(new));
     failpoint!("lockless.content.block_shown");
     let garbage = match sole {
         Some(_) => Garbage::replaced(old, passed_on),
         None => Garbage::tree(old, bytes),
     };
     Lockless::let_go(content, garbage);
-    Ok(done)
+    Ok(changed.result)
 }
 
 /// A block to replace `old` by.

@@ -12,6 +12,7 @@
 
 mod block;
 pub(crate) mod cache;
+mod cells;
 mod charged;
 mod cuts;
 mod exclusion;

@@ -148,8 +148,7 @@ impl Content {
             Packed::Hole => self.remove_blocks::<E>(&mut books, index..index + 1),
             Packed::Block(new) => {
                 self.space.counters.blocks_packed.fetch_add(1, Ordering::Relaxed);
-                let old = self.put(&mut books, index, new);
-                let bytes = (block.page_count() * PAGE_SIZE) as u64;
+                let (old, bytes) = self.put(&mut books, index, new);
                 // The candidate's own reference first: what is let go of may be freed at once.
                 drop(block);
                 E::let_go(self, Garbage::tree(old, bytes));

@@ -8,7 +8,7 @@ use ermfs_memory::{BLOCK_SIZE, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Purpose};
 
 use super::block::{Block, BlockRef, RawBlock};
 use super::charged::ChargedVec;
-use super::exclusion::{Draft, Exclusion};
+use super::exclusion::{Changed, Draft, Exclusion};
 use super::file::{Books, amounts, end_of};
 use super::garbage::Garbage;
 use super::map::BlockMap;
@@ -67,8 +67,8 @@ impl Content {
         }
         let draft = Draft { whole: false, purpose: Purpose::Reserved };
         let zero = |block: &mut RawBlock| {
-            block.zero(inner, n, keep_pages)?;
-            Ok((block.page_count() == 0, 0))
+            let given_up = block.zero(inner, n, keep_pages)?;
+            Ok(Changed { result: block.page_count() == 0, pages: -(given_up as isize), end: 0 })
         };
         books.mark_dirty(index);
         if E::change_block(self, books, index, draft, zero)? {
@@ -109,7 +109,7 @@ impl Content {
             for &(index, mask) in added.iter() {
                 let give_up = |block: &mut RawBlock| {
                     block.give_up(mask);
-                    Ok(((), 0))
+                    Ok(Changed { result: (), pages: -(mask.count_ones() as isize), end: 0 })
                 };
                 let draft = Draft { whole: false, purpose: Purpose::Reserved };
                 // Where there is no memory even for this, the file keeps pages of zeros that it did not have.
@@ -178,7 +178,9 @@ impl Content {
         let fill = |block: &mut RawBlock| {
             let mut mask = 0;
             let filled = block.fill_zeroed(pages, &mut mask, purpose);
-            if mask == 0 { filled.map(|()| ((0, Ok(())), 0)) } else { Ok(((mask, filled), 0)) }
+            // What was added stays for the caller to take back; where that is nothing, nothing has changed.
+            let result = if mask == 0 { (0, Ok(filled?)) } else { (mask, filled) };
+            Ok(Changed { result, pages: mask.count_ones() as isize, end: 0 })
         };
         books.mark_dirty(index);
         let changed = match self.make_way(books, index, purpose) {
@@ -420,8 +422,8 @@ impl Content {
             self.discard_empty::<E>(books, index);
             return Err(error);
         }
-        let old = self.put(books, index, block);
-        E::let_go(self, Garbage::tree(old, before));
+        let (old, bytes) = self.put(books, index, block);
+        E::let_go(self, Garbage::tree(old, bytes));
         books.mark_dirty(index);
         Ok(())
     }

@@ -6,13 +6,13 @@
 //! it is freed. Never: a lock.
 
 use core::mem::ManuallyDrop;
-use core::num::NonZeroU32;
 use core::ops::Range;
 use core::ptr;
 
 use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, Purpose};
 
+use super::cells::{CellPage, Cells, PageCell};
 use super::io::{Sink, Source};
 use super::trace;
 use crate::errno::{Errno, Result};
@@ -44,54 +44,6 @@ impl Holes {
     pub(crate) fn all(purpose: Purpose) -> Holes {
         Holes { most: PAGES_PER_BLOCK, purpose }
     }
-}
-
-/// One page of a raw block, or a hole: what `Page::into_raw` gave, or 0.
-struct PageCell(AtomicU32);
-
-/// A page as a cell names it: the reference is the cell's. Good for as long as what keeps the block is held, and the cell is
-/// not changed or what it named is retired.
-type CellPage = ManuallyDrop<Page>;
-
-impl PageCell {
-    fn new(page: Option<Page>) -> PageCell {
-        PageCell(AtomicU32::new(page.map_or(0, |page| page.into_raw().get())))
-    }
-
-    /// What stands for the page, or 0.
-    #[inline]
-    fn word(&self) -> u32 {
-        // Acquire pairs with the Release of `swap`: the page's bytes are there.
-        self.0.load(Ordering::Acquire)
-    }
-
-    #[inline]
-    fn page_of(word: u32) -> Option<CellPage> {
-        // SAFETY: a cell's word came from `into_raw`; the page is not dropped here.
-        NonZeroU32::new(word).map(|raw| ManuallyDrop::new(unsafe { Page::from_raw(raw) }))
-    }
-
-    #[inline]
-    fn get(&self) -> Option<CellPage> {
-        PageCell::page_of(self.word())
-    }
-
-    /// Names `page` from now on; the result is what it named. Only who may change the block calls it.
-    #[inline]
-    fn swap(&self, page: Option<Page>) -> Option<Page> {
-        let word = page.map_or(0, |page| page.into_raw().get());
-        // Not one step: nobody else changes the cell. Release: whoever sees the page sees its bytes.
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store(word, Ordering::Release);
-        // SAFETY: the cell's reference is taken back once, for the cell names something else now.
-        NonZeroU32::new(before).map(|raw| unsafe { Page::from_raw(raw) })
-    }
-}
-
-/// The cells of a part of a block, as they were at one moment.
-pub(super) struct Cells {
-    words: [u32; PAGES_PER_BLOCK],
-    first: usize,
 }
 
 /// A block of 4 KiB pages, some of which may be holes.

@@ -213,6 +213,7 @@ fn check(content: &Content, model: &[u8]) {
         at = content.seek_hole(data).expect("the end is a hole");
         assert!(at > data);
     }
+    assert!(content.is_booked(), "C3");
     let state = content.info();
     assert_eq!(state.blocks, state.blocks_hole + state.blocks_packed + state.blocks_raw);
     assert_eq!(state.form == Form::Empty, state.blocks_packed + state.blocks_raw == 0);

@@ -8,7 +8,7 @@ use core::ops::Range;
 use ermfs_memory::{BLOCK_SIZE, Counted, PAGE_SIZE, Purpose};
 
 use super::block::{BlockRef, Holes, RawBlock};
-use super::exclusion::{Draft, Exclusion};
+use super::exclusion::{Changed, Draft, Exclusion};
 use super::file::Books;
 use super::{Content, MAX_FILE_SIZE, Scratch, Source, in_block, in_mode, valid_in};
 use crate::errno::{Errno, Result};
@@ -108,8 +108,8 @@ impl Content {
                 Some(error) if ready.len == 0 => Err(error),
                 _ => {
                     block.write(inner, ready.len, source);
-                    let end = inner + ready.len;
-                    Ok((ready, end))
+                    let (pages, end) = (ready.added as isize, inner + ready.len);
+                    Ok(Changed { result: ready, pages, end })
                 }
             }
         };

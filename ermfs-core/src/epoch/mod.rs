@@ -3,8 +3,8 @@
 //!
 //! Promises: what is retired or deferred under a pin is freed only after every pin that could have seen it
 //! is gone, and by a thread that is inside the [gate](crate::gate), also while that thread ends. A thread that
-//! has retired [`FLUSH_BYTES`] pushes them towards being freed at its next pin. Never: a pin held across a
-//! wait, a system call, or more than one block's worth of work; a stalled pin holds back the memory of the
+//! has retired [`FLUSH_BYTES`] hands them on to all threads at once, and pushes them towards being freed at its next
+//! pin. Never: a pin held across a wait, a system call, or more than one block's worth of work; a stalled pin holds back the memory of the
 //! whole process.
 //!
 //! Built with `--cfg loom`, a collector of the tests' own (`model`) stands in for crossbeam-epoch: it frees as

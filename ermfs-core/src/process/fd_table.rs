@@ -153,6 +153,9 @@ pub(super) fn switch(to: Mode) -> Result<()> {
     if used() > 0 {
         return Err(Errno::EBUSY);
     }
+    if to == mode() {
+        return Ok(());
+    }
     working_directory::switch(to);
     to.set_for_process();
     Ok(())

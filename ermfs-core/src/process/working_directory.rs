@@ -65,7 +65,7 @@ pub(super) fn replace(place: Option<Counted<Place, ByEpoch>>) -> Option<Counted<
     }
 }
 
-/// Brings it to where the process's new mode looks for it. All other threads are outside the gate.
+/// Brings it from where the process's mode looks for it to where the other one does. All other threads are outside the gate.
 pub(super) fn switch(to: Mode) {
     match to {
         Mode::Lockless => {

@@ -147,7 +147,8 @@ impl Directory {
         self.state.lock().next_cookie
     }
 
-    /// See `Table::prepare_copy`; and so on.
+    /// Makes room in a new directory for a copy of another's `len` entries, which [`Directory::enter_copy`] enters in the order
+    /// of their cookies.
     pub(in crate::namespace) fn prepare_copy(&self, len: usize, room: &Room<'_>) -> Result<()> {
         if len > 0 {
             let capacity = table::capacity_for(len);

@@ -84,9 +84,12 @@ fn a_default_filesystem_of_another_mode_than_the_process_is_switched_too() {
             };
             configure_default(&Config { mode: other, ..Config::default() }).unwrap();
             let fs = default_fs().unwrap();
+            mkdirat(AT_FDCWD, b"/dir", 0o755).unwrap();
+            chdir(b"/dir").unwrap();
             assert_eq!((fs.space().mode(), Mode::default()), (other, mine));
             assert_eq!(set_lockless_mode(mine == Mode::Lockless), Ok(()));
             assert_eq!((fs.space().mode(), Mode::default()), (mine, mine));
+            assert_eq!(getcwd().as_deref(), Ok(b"/dir".as_slice()));
         },
     );
 }
