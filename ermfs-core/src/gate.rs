@@ -77,6 +77,8 @@ struct Local {
     registered: Cell<bool>,
     /// How many prepare handlers of a fork by this thread have run without their counterpart.
     forking: Cell<u32>,
+    /// See [`before_leaving`].
+    last_thing: Cell<Option<fn()>>,
 }
 
 /// Unregisters its thread when the thread ends.
@@ -94,6 +96,7 @@ thread_local! {
             depth: Cell::new(0),
             registered: Cell::new(false),
             forking: Cell::new(0),
+            last_thing: Cell::new(None),
         }
     };
     static REGISTRATION: Registration = const { Registration };
@@ -126,11 +129,21 @@ impl Drop for InOperation {
         // so it is there for as long as the thread runs.
         let local = unsafe { &*self.local };
         let depth = local.depth.get() - 1;
-        local.depth.set(depth);
         if depth == 0 {
+            if local.last_thing.get().is_some() {
+                local.do_last_thing();
+            }
             local.come_out();
         }
+        local.depth.set(depth);
     }
+}
+
+/// Has `work` run once when this thread's call is over, still inside: for what a call leaves to be done that cannot be done
+/// in its middle, where it holds locks or a pin. Of several that are asked for in one call the last is done. A thread
+/// that is not inside does it at the end of its next call.
+pub(crate) fn before_leaving(work: fn()) {
+    LOCAL.with(|local| local.last_thing.set(Some(work)));
 }
 
 /// Runs `sleep` with the calling thread outside, for waits without a bound.
@@ -213,6 +226,13 @@ impl Local {
             self.record.inside.store(0, Release); // E2
         } else {
             self.come_out_unregistered();
+        }
+    }
+
+    #[cold]
+    fn do_last_thing(&self) {
+        if let Some(work) = self.last_thing.take() {
+            work();
         }
     }
 

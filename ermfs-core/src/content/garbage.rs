@@ -80,6 +80,7 @@ impl Garbage {
         let guard = epoch::pin();
         // Dropping it needs nothing of this thread.
         guard.defer(move || drop(retired));
+        epoch::note_large(bytes);
         let unpushed = UNPUSHED.get() + bytes;
         UNPUSHED.set(if unpushed < PUSHED_AT { unpushed } else { 0 });
         if unpushed >= PUSHED_AT {
@@ -156,8 +157,10 @@ impl Pages {
     /// Drops them after every pin that there is now.
     fn retire(self) {
         let Some(space) = &self.space else { return };
-        space.note_retired((self.len * PAGE_SIZE) as u64);
+        let bytes = (self.len * PAGE_SIZE) as u64;
+        space.note_retired(bytes);
         let guard = epoch::pin();
+        epoch::note_large(bytes);
         match try_box(self) {
             Ok(pages) => guard.defer(move || drop(pages)),
             // Without memory for all of them, one at a time, which takes none.

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 pub(crate) use crossbeam_epoch::Guard;
 use crossbeam_epoch::{Collector, LocalHandle};
 
-use super::FLUSH_BYTES;
+use super::{FLUSH_BYTES, FREE_BYTES};
 use crate::gate::{self, InOperation};
 
 static COLLECTOR: OnceLock<Collector> = OnceLock::new();
@@ -21,6 +21,8 @@ struct Participant {
     handle: LocalHandle,
     /// Bytes that the thread has retired since it last pushed them on.
     retired: Cell<usize>,
+    /// The same of what [`super::note_large`] was told of.
+    large: Cell<u64>,
     /// Filled when the thread ends, so that `handle`, whose drop may free what others retired, goes inside the gate.
     /// Dropped after it.
     inside: Cell<Option<InOperation>>,
@@ -34,7 +36,7 @@ impl Drop for Participant {
 
 thread_local! {
     static PARTICIPANT: Participant =
-        Participant { handle: register(), retired: Cell::new(0), inside: Cell::new(None) };
+        Participant { handle: register(), retired: Cell::new(0), large: Cell::new(0), inside: Cell::new(None) };
 }
 
 #[cold]
@@ -101,6 +103,22 @@ pub(super) unsafe fn retire_with<T, C>(
         // Handed on to all threads: this one may do nothing more for long.
         guard.flush();
     }
+}
+
+/// See [`super::note_large`].
+pub(super) fn note_large(bytes: u64) {
+    let large = PARTICIPANT.try_with(|part| {
+        part.large.set(part.large.get().saturating_add(bytes));
+        part.large.get()
+    });
+    if large.is_ok_and(|large| large >= FREE_BYTES) {
+        gate::before_leaving(free_large);
+    }
+}
+
+fn free_large() {
+    let _ = PARTICIPANT.try_with(|part| part.large.set(0));
+    super::flush();
 }
 
 /// See [`super::look`]: nothing to note here.

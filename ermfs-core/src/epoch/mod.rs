@@ -4,7 +4,7 @@
 //! Promises: what is retired or deferred under a pin is freed only after every pin that could have seen it
 //! is gone, and by a thread that is inside the [gate](crate::gate), also while that thread ends. A thread that
 //! has retired [`FLUSH_BYTES`] hands them on to all threads at once, and pushes them towards being freed at its next
-//! pin. Never: a pin held across a wait, a system call, or more than one block's worth of work; a stalled pin holds back the memory of the
+//! pin; one whose calls have retired [`FREE_BYTES`] of files' contents does so when its call ends. Never: a pin held across a wait, a system call, or more than one block's worth of work; a stalled pin holds back the memory of the
 //! whole process.
 //!
 //! Built with `--cfg loom`, a collector of the tests' own (`model`) stands in for crossbeam-epoch: it frees as
@@ -28,6 +28,16 @@ pub(crate) use backend::{Guard, is_pinned, pin};
 
 /// How much a thread retires before it looks, at its next pin, what of it can be freed.
 pub(crate) const FLUSH_BYTES: usize = 256 * 1024;
+
+/// How much of the contents of files a thread retires before it looks, when its call ends, what of it can be freed: what
+/// nobody comes to free after that is less.
+pub(crate) const FREE_BYTES: u64 = 1 << 20;
+
+/// Notes that the calling thread has deferred the freeing of so many bytes of a file's content.
+#[inline]
+pub(crate) fn note_large(bytes: u64) {
+    backend::note_large(bytes);
+}
 
 /// Has `free` called with `at` once no pin of now is left. `bytes` is what that will free, about.
 ///

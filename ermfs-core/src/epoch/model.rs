@@ -185,6 +185,9 @@ pub(super) fn note_look<T>(at: NonNull<T>, guard: &Guard) {
     });
 }
 
+/// See [`super::note_large`]: everything is freed as early as may be.
+pub(super) fn note_large(_bytes: u64) {}
+
 /// See [`super::note_look`].
 pub(super) fn note_look_of_thread<T>(at: NonNull<T>) {
     let (address, thread) = (at.addr().get(), current().id());

@@ -1,6 +1,7 @@
 //! Offsets and flags that descriptors share, threads, the working directory, streams, packing, forks.
 
 use super::*;
+use crate::testing;
 
 #[test]
 fn duplicates_share_one_offset_and_flags_but_not_cloexec() {
@@ -326,4 +327,40 @@ pub(super) fn in_child(work: impl FnOnce() -> i32) -> Option<i32> {
             (waited == child && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status))
         }
     }
+}
+
+/// What a call took out of files is free when it returns: there may be no other call for long.
+#[test]
+fn memory_of_a_large_file_is_given_back_by_the_call_that_ends_it() {
+    testing::alone(module_path!(), "memory_of_a_large_file_is_given_back_by_the_call_that_ends_it", || {
+        const SIZE: usize = 8 << 20;
+        let fs = default_fs().unwrap();
+        let raw = || fs.space().budget().usage().raw;
+        // Nothing that packing makes smaller.
+        let mut state = 1u64;
+        let bytes: Vec<u8> = (0..SIZE)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        let write = |name: &[u8]| {
+            let fd = openat(AT_FDCWD, name, O_RDWR | O_CREAT, 0o644).unwrap();
+            assert_eq!(put_at(fd, &bytes, 0), Ok(SIZE));
+            assert_eq!(raw(), SIZE as u64);
+            fd
+        };
+        let fd = write(b"cut");
+        ftruncate(fd, 0).unwrap();
+        assert_eq!(raw(), 0, "after ftruncate");
+        close(fd).unwrap();
+        let fd = write(b"closed");
+        unlinkat(AT_FDCWD, b"closed", 0).unwrap();
+        close(fd).unwrap();
+        assert_eq!(raw(), 0, "after the last close");
+        close(write(b"unlinked")).unwrap();
+        assert_eq!(raw(), SIZE as u64);
+        unlinkat(AT_FDCWD, b"unlinked", 0).unwrap();
+        assert_eq!(raw(), 0, "after unlink");
+    });
 }
