@@ -368,8 +368,7 @@ impl Fs {
     /// What is charged, after what nobody looks at any more was freed.
     fn usage(&self) -> Usage {
         if !epoch::is_pinned() {
-            garbage::push();
-            epoch::flush();
+            garbage::settle();
         }
         self.space().budget().usage()
     }

@@ -178,18 +178,15 @@ impl Space {
         let _pressing = self.cache.press();
         // In the order of what costs least to make again.
         let steps: [&dyn Fn(); 4] = [
-            &|| {
-                garbage::push();
-                epoch::flush();
-            },
+            &garbage::settle,
             &|| {
                 self.cache.shrink(bytes);
-                epoch::flush();
+                garbage::settle();
             },
             // What went may have been held by views: then the others have to go too.
             &|| {
                 self.cache.shrink(u64::MAX);
-                epoch::flush();
+                garbage::settle();
             },
             &|| self.sealed.clear(self),
         ];
@@ -213,7 +210,7 @@ impl Space {
                 _ => drop(rustix::thread::nanosleep(&MILLISECOND)),
             }
             self.cache.shrink(u64::MAX);
-            epoch::flush();
+            garbage::settle();
             if self.budget.charge(kind, bytes, purpose).is_ok() {
                 return Ok(());
             }

@@ -2,7 +2,8 @@
 //!
 //! Promises: dropping it frees what it was, and nothing that has another owner. Where readers take no lock it is dropped
 //! through the collector, counted by bytes in its filesystem until then, and pushed towards being freed whenever a
-//! thread has retired a stated number of bytes. Owns what it names.
+//! thread has retired a stated number of bytes. Single pages that nobody looks at any more a thread keeps for its next
+//! writes, as many as it retires together. Owns what it names.
 
 use core::cell::{Cell, RefCell};
 
@@ -21,7 +22,7 @@ const PUSHED_AT: u64 = 64 << 10;
 
 thread_local! {
     static UNPUSHED: Cell<u64> = const { Cell::new(0) };
-    static MINE: Mine = const { Mine(RefCell::new(Pages::none())) };
+    static MINE: Mine = const { Mine { replaced: RefCell::new(Pages::none()), spare: RefCell::new(None) } };
 }
 
 /// See the module's page.
@@ -133,11 +134,13 @@ struct Pages {
     space: Option<Arc<Space>>,
     pages: [Option<Page>; PAGES_AT],
     len: usize,
+    /// Whether the space counts them as retired.
+    is_noted: bool,
 }
 
 impl Pages {
     const fn none() -> Pages {
-        Pages { space: None, pages: [const { None }; PAGES_AT], len: 0 }
+        Pages { space: None, pages: [const { None }; PAGES_AT], len: 0, is_noted: false }
     }
 
     /// Adds a page. The result has to be retired now.
@@ -154,19 +157,23 @@ impl Pages {
         core::mem::replace(self, Pages::none())
     }
 
-    /// Drops them after every pin that there is now.
-    fn retire(self) {
+    /// Lets them go after every pin that there is now.
+    fn retire(mut self) {
         let Some(space) = &self.space else { return };
         let bytes = (self.len * PAGE_SIZE) as u64;
         space.note_retired(bytes);
+        self.is_noted = true;
         let guard = epoch::pin();
         epoch::note_large(bytes);
         match try_box(self) {
-            Ok(pages) => guard.defer(move || drop(pages)),
+            Ok(pages) => {
+                let owner = Mine::of_this_thread();
+                guard.defer(move || pages.keep_or_drop(owner));
+            }
             // Without memory for all of them, one at a time, which takes none.
             Err((_, mut pages)) => {
                 while let Some((space, page)) = pages.pop() {
-                    guard.defer(move || free(&space, [page]));
+                    guard.defer(move || free(&space, [page], true));
                 }
             }
         }
@@ -177,38 +184,73 @@ impl Pages {
         self.len = self.len.checked_sub(1)?;
         Some((self.space.clone()?, self.pages[self.len].take()?))
     }
+
+    /// When nobody looks at them any more: the thread that retired them keeps them for its next writes, charged, if it has
+    /// none and there is room; else they go. Not in another thread, which may have no use for them.
+    fn keep_or_drop(mut self: Box<Self>, owner: usize) {
+        let is_tight = self.space.as_ref().is_none_or(|space| space.budget().is_tight());
+        let are_ours = self.pages.iter().flatten().all(Page::is_unique);
+        if cfg!(loom) || is_tight || !are_ours || Mine::of_this_thread() != owner {
+            return;
+        }
+        let _ = MINE.try_with(|mine| {
+            let mut spare = mine.spare.borrow_mut();
+            if spare.is_none() {
+                if let Some(space) = &self.space {
+                    space.note_freed((self.len * PAGE_SIZE) as u64);
+                }
+                self.is_noted = false;
+                *spare = Some(self);
+            }
+        });
+    }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         if let Some(space) = self.space.take() {
-            free(&space, self.pages.iter_mut().filter_map(Option::take));
+            free(&space, self.pages.iter_mut().filter_map(Option::take), self.is_noted);
         }
     }
 }
 
-/// Frees pages that were noted as retired.
-fn free(space: &Space, pages: impl IntoIterator<Item = Page>) {
+/// Frees pages, which were noted as retired or not.
+fn free(space: &Space, pages: impl IntoIterator<Item = Page>, noted: bool) {
     let mut bytes = 0;
     let freed = Page::release_all(pages.into_iter().inspect(|_| bytes += PAGE_SIZE as u64));
     space.release(Kind::Raw, (freed * PAGE_SIZE) as u64);
-    space.note_freed(bytes);
+    if noted {
+        space.note_freed(bytes);
+    }
 }
 
-/// A thread's own pages, which it retires when it ends.
-struct Mine(RefCell<Pages>);
+/// A thread's own pages, which go when it ends.
+struct Mine {
+    /// Retired when there are enough.
+    replaced: RefCell<Pages>,
+    /// For its next writes.
+    spare: RefCell<Option<Box<Pages>>>,
+}
+
+impl Mine {
+    /// What tells the calling thread from others that run; 0 for one that is too far in its end.
+    fn of_this_thread() -> usize {
+        MINE.try_with(|mine| core::ptr::from_ref(mine).addr()).unwrap_or(0)
+    }
+}
 
 impl Drop for Mine {
     fn drop(&mut self) {
         let _inside = gate::enter();
-        self.0.get_mut().take().retire();
+        self.replaced.get_mut().take().retire();
+        drop(self.spare.take());
     }
 }
 
 /// Retires a page that a cell named, which its block's map holds alone.
 pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     let mut page = Some(page);
-    let full = MINE.try_with(|mine| page.take().and_then(|page| mine.0.borrow_mut().add(space, page)));
+    let full = MINE.try_with(|mine| page.take().and_then(|page| mine.replaced.borrow_mut().add(space, page)));
     if let Ok(Some(full)) = full {
         full.retire();
     }
@@ -224,10 +266,42 @@ pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     }
 }
 
-/// Retires what this thread keeps to itself.
+/// A page that is charged to `space` as raw, of those that this thread has replaced before. Its bytes are unspecified.
+#[inline]
+pub(super) fn spare_page(space: &Arc<Space>) -> Option<Page> {
+    let taken = MINE.try_with(|mine| {
+        let mut spare = mine.spare.borrow_mut();
+        let pages = spare.as_mut()?;
+        if !pages.space.as_ref().is_some_and(|theirs| Arc::ptr_eq(theirs, space)) {
+            return None;
+        }
+        pages.len = pages.len.checked_sub(1)?;
+        let page = pages.pages[pages.len].take();
+        // The last one: nothing holds the space for it any more.
+        let empty = if pages.len == 0 { spare.take() } else { None };
+        Some((page?, empty))
+    });
+    taken.ok().flatten().map(|(page, _)| page)
+}
+
+/// Frees what this thread has retired or keeps to itself, as far as pins allow.
+pub(crate) fn settle() {
+    push();
+    epoch::flush();
+    // What was freed just now may have been kept again.
+    drop_spare();
+}
+
+/// Retires what this thread keeps to itself, and frees what it keeps for its next writes.
 pub(crate) fn push() {
-    let mine = MINE.try_with(|mine| mine.0.borrow_mut().take());
+    let mine = MINE.try_with(|mine| mine.replaced.borrow_mut().take());
     if let Ok(mine) = mine {
         mine.retire();
     }
+    drop_spare();
+}
+
+fn drop_spare() {
+    let spare = MINE.try_with(|mine| mine.spare.borrow_mut().take());
+    drop(spare);
 }

@@ -138,22 +138,16 @@ enum Stop {
     Inflating,
 }
 
-/// As [`Content::read_at`], for who holds a pin meanwhile: neither waits nor inflates. `None`: it would have to, and nothing
-/// counts that was put into the sink.
+/// As [`Content::read_at`], for who holds a pin meanwhile: neither waits nor inflates. `None`: it would have to, or the file was
+/// cut meanwhile, and nothing counts that was put into the sink.
 pub(super) fn read_briefly(content: &Content, offset: u64, sink: &mut Sink<'_>) -> Option<Result<usize>> {
-    let start = sink.place();
-    loop {
-        let cuts = content.cuts.look()?;
-        let result = match read(content, offset, sink, How::Briefly) {
-            Ok(n) => Ok(n),
-            Err(Stop::Error(error)) => Err(error),
-            Err(Stop::Inflating) => return None,
-        };
-        if content.cuts.is_still(cuts) {
-            return Some(result);
-        }
-        sink.go_back(&start);
-    }
+    let cuts = content.cuts.look()?;
+    let result = match read(content, offset, sink, How::Briefly) {
+        Ok(n) => Ok(n),
+        Err(Stop::Error(error)) => Err(error),
+        Err(Stop::Inflating) => return None,
+    };
+    content.cuts.is_still(cuts).then_some(result)
 }
 
 /// As [`Content::read_locked`], block by block under a pin for each.

@@ -81,13 +81,15 @@ impl BlockMap {
     #[inline]
     pub(super) fn get<'k>(&self, index: u64, keep: &'k impl Keeps) -> Option<BlockRef<'k>> {
         // One load of each slot: beside a reader without the lock the next one may find something else.
-        let mut node = match self.root.entry(keep) {
-            Entry::Node(top) if index < span(top.height) => top,
+        let (mut node, mut height) = match self.root.entry(keep) {
+            Entry::Node(top) if index < span(top.height) => (top, top.height),
             Entry::Block(block) if index == 0 => return Some(block),
             _ => return None,
         };
         loop {
-            match node.slots[digit(index, node.height - 1)].entry(keep) {
+            // Counted here: a lower node's own height lies in another line than the slot.
+            height -= 1;
+            match node.slots[digit(index, height)].entry(keep) {
                 Entry::Node(below) => node = below,
                 Entry::Block(block) => return Some(block),
                 Entry::Empty => return None,
@@ -103,14 +105,15 @@ impl BlockMap {
     /// The slot of `index`, if there are nodes down to it.
     #[inline]
     pub(super) fn slot<'k>(&'k self, index: u64, keep: &'k impl Keeps) -> Option<&'k Slot> {
-        let mut node = match self.root.entry(keep) {
-            Entry::Node(top) if index < span(top.height) => top,
+        let (mut node, mut height) = match self.root.entry(keep) {
+            Entry::Node(top) if index < span(top.height) => (top, top.height),
             Entry::Node(_) => return None,
             _ => return (index == 0).then_some(&self.root),
         };
         loop {
-            let slot = &node.slots[digit(index, node.height - 1)];
-            if node.height == 1 {
+            height -= 1;
+            let slot = &node.slots[digit(index, height)];
+            if height == 0 {
                 return Some(slot);
             }
             let Entry::Node(below) = slot.entry(keep) else { return None };

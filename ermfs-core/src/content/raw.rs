@@ -13,6 +13,7 @@ use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, Purpose};
 
 use super::cells::{CellPage, Cells, PageCell};
+use super::garbage;
 use super::io::{Sink, Source};
 use super::trace;
 use crate::errno::{Errno, Result};
@@ -191,6 +192,35 @@ impl RawBlock {
     /// As [`RawBlock::read`], of one moment, for who has a pin and no lock.
     #[inline]
     pub(super) fn read_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
+        match from / PAGE_SIZE == (from + n - 1) / PAGE_SIZE {
+            true => self.read_page_pinned(from, n, sink),
+            false => self.read_pages_pinned(from, n, sink),
+        }
+    }
+
+    /// The same within one page, which is what most reads are.
+    #[inline]
+    fn read_page_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
+        let cell = &self.pages[from / PAGE_SIZE];
+        let mut word = cell.word();
+        let mark = loop {
+            let mark = self.granted();
+            let again = cell.word();
+            if again == word {
+                break mark;
+            }
+            word = again;
+        };
+        failpoint!("lockless.read.cells");
+        let granted = n.min(mark.saturating_sub(from));
+        let page = PageCell::page_of(word).map(|page| page.as_ptr().wrapping_add(from % PAGE_SIZE));
+        put(page, granted, sink);
+        if granted < n {
+            sink.put_zeros(n - granted);
+        }
+    }
+
+    fn read_pages_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
         let mut cells = self.cells(from, n);
         // A page that a cell below the mark named does not come back while there is a pin: two looks that find the same have
         // found what was there when the mark between them was loaded.
@@ -308,9 +338,7 @@ impl RawBlock {
     }
 
     fn fill_hole(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<()> {
-        let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
-        let page = Page::alloc()?;
-        charge.keep();
+        let page = self.new_page(purpose)?;
         trace::written(page.as_ptr(), PAGE_SIZE);
         // SAFETY: the page was just allocated, so nobody else can see it, and both ranges lie in it.
         unsafe {
@@ -373,12 +401,20 @@ impl RawBlock {
         Ok(())
     }
 
-    /// A new page with the bytes outside `cover` of the one at `index`.
-    #[inline]
-    fn page_like(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<Page> {
+    fn new_page(&self, purpose: Purpose) -> Result<Page> {
         let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
         let page = Page::alloc()?;
         charge.keep();
+        Ok(page)
+    }
+
+    /// A new page with the bytes outside `cover` of the one at `index`.
+    #[inline]
+    fn page_like(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<Page> {
+        let page = match garbage::spare_page(&self.space) {
+            Some(page) => page,
+            None => self.new_page(purpose)?,
+        };
         let other = self.page(index).expect("the page is there");
         // SAFETY: both are whole pages; the new one is seen by nobody else, what is copied of the other one is written
         // by nobody (B1).

@@ -25,7 +25,7 @@ impl Content {
     }
 
     /// As [`Content::read_at`], for who holds a pin meanwhile: it neither waits nor takes long. `None` where it would have to:
-    /// in locked mode, while blocks are on the move, and where one has to be inflated; the sink is to be set back then.
+    /// in locked mode, while blocks are on the move or cut, and where one has to be inflated; the sink is to be set back then.
     #[inline]
     pub(crate) fn read_briefly(&self, offset: u64, sink: &mut Sink<'_>) -> Option<Result<usize>> {
         match self.space.mode() {

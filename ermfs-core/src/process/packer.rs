@@ -20,7 +20,6 @@ use rustix::thread::futex;
 
 use super::Operation;
 use crate::content::garbage;
-use crate::epoch;
 use crate::fs::Fs;
 use crate::gate;
 use crate::namespace::{InodeRef, Queued};
@@ -146,8 +145,7 @@ impl Job {
         // Perhaps the last reference; then all of the file goes here.
         drop(inode);
         // This thread may now sleep for long, and would keep to itself what it retired.
-        garbage::push();
-        epoch::flush();
+        garbage::settle();
     }
 }
 
