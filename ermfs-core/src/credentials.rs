@@ -17,6 +17,7 @@ use ermfs_memory::sync::atomic::{
 use ermfs_memory::{try_box, try_vec};
 
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 
 /// The ids that permissions are judged by. Immutable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,7 @@ impl Identity {
         use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
         let mut groups = try_vec(0)?;
         for group in getgroups()? {
+            allocation!("credentials")?;
             groups.try_reserve(1)?;
             groups.push(group.as_raw());
         }
@@ -144,6 +146,7 @@ impl Known {
         if let Some(known) = self.identities.iter().find(|known| ***known == identity) {
             return Ok(known);
         }
+        allocation!("credentials")?;
         self.identities.try_reserve(1)?;
         let kept: &'static Identity = Box::leak(try_box(identity).map_err(|(error, _)| Errno::from(error))?);
         self.identities.push(kept);
@@ -156,6 +159,7 @@ impl Known {
         if self.holders.len() == self.holders.capacity() {
             // Those that only this list still holds went with their filesystems.
             self.holders.retain(|holder| Arc::strong_count(holder) > 1);
+            allocation!("credentials")?;
             self.holders.try_reserve(self.holders.len() + 1)?;
         }
         self.holders.push(Arc::clone(holder));

@@ -24,6 +24,10 @@ pub mod failpoint;
 mod failpoint;
 mod fs;
 pub mod gate;
+#[cfg(feature = "injector")]
+pub mod inject;
+#[cfg(not(feature = "injector"))]
+mod inject;
 mod namespace;
 mod observer;
 pub mod process;

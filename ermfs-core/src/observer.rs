@@ -10,6 +10,7 @@ use ermfs_memory::sync::RwLock;
 use ermfs_memory::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::errno::Result;
+use crate::inject::allocation;
 
 /// What changed of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,7 @@ impl Observers {
     /// `ENOMEM`.
     pub(crate) fn add(&self, observer: Arc<dyn Observer>) -> Result<()> {
         let mut list = self.list.write();
+        allocation!("observers.grow")?;
         list.try_reserve(1)?;
         list.push(observer);
         self.any.store(true, Relaxed);

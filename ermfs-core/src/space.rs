@@ -126,6 +126,7 @@ impl Space {
     /// # Errors
     /// `ENOSPC` when the budget has no room even after everything that can be made again was let go.
     #[inline]
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn charge(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<()> {
         match self.budget.charge(kind, bytes, purpose) {
             Ok(()) => Ok(()),
@@ -135,6 +136,7 @@ impl Space {
 
     /// Like [`Space::charge`], as a value that gives the charge back unless it is kept.
     #[inline]
+    #[cfg_attr(feature = "injector", track_caller)]
     pub(crate) fn charged(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<Charge<'_>> {
         self.charge(kind, bytes, purpose)?;
         Ok(Charge { space: self, kind, bytes })

@@ -6,8 +6,8 @@
 //! All accesses are relaxed: the numbers order nothing but themselves. A charge moves the total first and a release
 //! moves it last, so at every moment the kinds add up to no more than the total.
 
-use crate::AllocError;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::{AllocError, inject};
 
 /// The most that a budget keeps back for [`Purpose::Reserved`], in bytes.
 const LARGEST_RESERVE: u64 = 256 * 1024;
@@ -106,14 +106,18 @@ impl Budget {
     ///
     /// # Errors
     /// [`AllocError::Budget`] when the total would pass the limit that `purpose` has; nothing has changed then.
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn charge(&self, kind: Kind, bytes: u64, purpose: Purpose) -> Result<(), AllocError> {
         if bytes == 0 {
             return Ok(());
         }
-        let limit = match purpose {
-            Purpose::Ordinary => self.ordinary_max,
-            Purpose::Reserved => self.max,
+        let (limit, label) = match purpose {
+            Purpose::Ordinary => (self.ordinary_max, "budget.ordinary"),
+            Purpose::Reserved => (self.max, "budget.reserved"),
         };
+        if inject::fails(label) {
+            return Err(AllocError::Budget);
+        }
         let mut before = self.total.load(Relaxed);
         let after = loop {
             let after = match before.checked_add(bytes) {

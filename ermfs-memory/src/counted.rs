@@ -10,9 +10,9 @@
 //! all earlier owners' accesses happen before the drop or the exclusive access. Who reaches a value without owning it
 //! becomes an owner by compare-and-swap from a count that is not zero, which it never is again after it was.
 
-use crate::AllocError;
 #[cfg(not(loom))]
 use crate::sync::atomic::{AtomicUsize, fence};
+use crate::{AllocError, inject};
 use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
@@ -73,6 +73,7 @@ impl<T> Counted<T> {
     ///
     /// # Errors
     /// [`AllocError::Memory`], and the value back, when the allocator has no memory.
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn try_new(value: T) -> Result<Counted<T>, (AllocError, T)> {
         Counted::try_new_reclaimed(value)
     }
@@ -112,15 +113,12 @@ impl<T, R: Reclaim<T>> Counted<T, R> {
     ///
     /// # Errors
     /// As [`Counted::try_new`].
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn try_new_reclaimed(value: T) -> Result<Counted<T, R>, (AllocError, T)> {
-        // SAFETY: `Inner` holds a counter, so the layout's size is not 0.
-        let pointer = unsafe { alloc(Self::LAYOUT) }.cast::<Inner<T>>();
-        let Some(inner) = NonNull::new(pointer) else {
-            return Err((AllocError::Memory, value));
-        };
-        // SAFETY: fresh memory of `Inner<T>`'s layout.
-        unsafe { inner.write(Inner { count: AtomicUsize::new(1), value }) };
-        Ok(Counted { inner, owns: PhantomData })
+        match Unfilled::new() {
+            Ok(memory) => Ok(memory.fill(value)),
+            Err(error) => Err((error, value)),
+        }
     }
 
     fn count(&self) -> &AtomicUsize {
@@ -221,6 +219,43 @@ impl<T, R: Reclaim<T>> Counted<T, R> {
     #[inline(never)]
     fn reclaim(&mut self) {
         R::reclaim(Ownerless { inner: self.inner, owns: PhantomData });
+    }
+}
+
+/// Memory for one counted value that is not there yet: for a call that must not fail any more once it has what the value is
+/// made of. Dropping it frees the memory.
+pub struct Unfilled<T, R: Reclaim<T> = AtOnce> {
+    inner: NonNull<Inner<T>>,
+    owns: PhantomData<(Inner<T>, R)>,
+}
+
+impl<T, R: Reclaim<T>> Unfilled<T, R> {
+    /// # Errors
+    /// [`AllocError::Memory`], when the allocator has no memory.
+    #[inline]
+    #[cfg_attr(feature = "injector", track_caller)]
+    pub fn new() -> Result<Unfilled<T, R>, AllocError> {
+        inject::allocation("counted")?;
+        // SAFETY: `Inner` holds a counter, so the layout's size is not 0.
+        let pointer = unsafe { alloc(Counted::<T, R>::LAYOUT) }.cast::<Inner<T>>();
+        let inner = NonNull::new(pointer).ok_or(AllocError::Memory)?;
+        Ok(Unfilled { inner, owns: PhantomData })
+    }
+
+    /// Moves `value` in; it has one owner.
+    #[inline]
+    pub fn fill(self, value: T) -> Counted<T, R> {
+        let memory = ManuallyDrop::new(self);
+        // SAFETY: memory of `Inner<T>`'s layout that nobody else knows.
+        unsafe { memory.inner.write(Inner { count: AtomicUsize::new(1), value }) };
+        Counted { inner: memory.inner, owns: PhantomData }
+    }
+}
+
+impl<T, R: Reclaim<T>> Drop for Unfilled<T, R> {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` with this layout, and there is no value in it.
+        unsafe { dealloc(self.inner.as_ptr().cast(), Counted::<T, R>::LAYOUT) };
     }
 }
 
@@ -340,6 +375,18 @@ mod tests {
         assert_eq!(drops.load(Relaxed), 0);
         assert!(second.is_unique());
         drop(second);
+        assert_eq!(drops.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn memory_is_filled_later_or_given_back() {
+        let drops = AtomicU32::new(0);
+        let memory = Unfilled::<_>::new().unwrap();
+        let value: Counted<_> = memory.fill(Noted(&drops));
+        assert!(value.is_unique());
+        drop(Unfilled::<Noted<'_>>::new().unwrap());
+        assert_eq!(drops.load(Relaxed), 0);
+        drop(value);
         assert_eq!(drops.load(Relaxed), 1);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns nothing and keeps no state.
 
-use crate::AllocError;
 use crate::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+use crate::{AllocError, inject};
 use core::alloc::Layout;
 use std::alloc::{alloc, alloc_zeroed};
 
@@ -25,10 +25,14 @@ zeroable!(u8 u16 u32 u64 usize i32 i64 AtomicU8 AtomicU16 AtomicU32 AtomicU64 At
 ///
 /// # Errors
 /// [`AllocError::Memory`].
+#[cfg_attr(feature = "injector", track_caller)]
 pub fn try_box<T>(value: T) -> Result<Box<T>, (AllocError, T)> {
     let layout = Layout::new::<T>();
     if layout.size() == 0 {
         return Ok(Box::new(value));
+    }
+    if inject::fails("box") {
+        return Err((AllocError::Memory, value));
     }
     // SAFETY: the layout's size is not 0.
     let pointer = unsafe { alloc(layout) }.cast::<T>();
@@ -46,8 +50,12 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, (AllocError, T)> {
 ///
 /// # Errors
 /// [`AllocError::Memory`], also when `capacity` elements are more than an address space holds.
+#[cfg_attr(feature = "injector", track_caller)]
 pub fn try_vec<T>(capacity: usize) -> Result<Vec<T>, AllocError> {
     let mut vec = Vec::new();
+    if capacity > 0 {
+        inject::allocation("vec")?;
+    }
     vec.try_reserve_exact(capacity)?;
     Ok(vec)
 }
@@ -56,6 +64,7 @@ pub fn try_vec<T>(capacity: usize) -> Result<Vec<T>, AllocError> {
 ///
 /// # Errors
 /// [`AllocError::Memory`], also when `len` elements are more than an address space holds.
+#[cfg_attr(feature = "injector", track_caller)]
 pub fn try_zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, AllocError> {
     let layout = Layout::array::<T>(len).map_err(|_| AllocError::Memory)?;
     if layout.size() == 0 {
@@ -64,6 +73,7 @@ pub fn try_zeroed_slice<T: Zeroable>(len: usize) -> Result<Box<[T]>, AllocError>
         // SAFETY: a slice of size 0 may lie at any aligned address, and `Zeroable` makes its elements valid.
         return Ok(unsafe { Box::from_raw(nothing) });
     }
+    inject::allocation("zeroed")?;
     // SAFETY: the layout's size is not 0.
     let pointer = unsafe { alloc_zeroed(layout) }.cast::<T>();
     if pointer.is_null() {

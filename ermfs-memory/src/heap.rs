@@ -12,7 +12,7 @@
 
 use crate::sync::Mutex;
 use crate::tlsf::{HEADER, Tlsf, WHOLE_CHUNK, block_size};
-use crate::{AllocError, ProcessMemory, pages};
+use crate::{AllocError, ProcessMemory, inject, pages};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -41,7 +41,9 @@ impl Piece {
     ///
     /// # Errors
     /// [`AllocError::Memory`] when the kernel gives no more memory or address space, or `len` is above [`MAX_PIECE`].
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn alloc(len: usize) -> Result<Piece, AllocError> {
+        inject::allocation("piece")?;
         if len > MAX_PIECE {
             return Err(AllocError::Memory);
         }
@@ -58,6 +60,7 @@ impl Piece {
     ///
     /// # Errors
     /// As [`Piece::alloc`].
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn alloc_from(bytes: &[u8]) -> Result<Piece, AllocError> {
         let piece = Piece::alloc(bytes.len())?;
         // SAFETY: the piece is new, has room for as many bytes, and nobody else knows it.

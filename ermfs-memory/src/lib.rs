@@ -20,13 +20,14 @@ mod budget;
 mod counted;
 mod fallible;
 mod heap;
+pub mod inject;
 mod pages;
 mod reserve;
 pub mod sync;
 mod tlsf;
 
 pub use budget::{Budget, Kind, Purpose, Usage};
-pub use counted::{AtOnce, Counted, Ownerless, Reclaim};
+pub use counted::{AtOnce, Counted, Ownerless, Reclaim, Unfilled};
 pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};

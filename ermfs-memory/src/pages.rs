@@ -16,7 +16,7 @@ use crate::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::sync::{Mutex, MutexGuard};
-use crate::{AllocError, ProcessMemory, reserve};
+use crate::{AllocError, ProcessMemory, inject, reserve};
 use core::mem::ManuallyDrop;
 use core::num::NonZeroU32;
 use core::ptr::NonNull;
@@ -54,7 +54,9 @@ impl Page {
     ///
     /// # Errors
     /// [`AllocError::Memory`] when the kernel gives no more memory or address space.
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn alloc() -> Result<Page, AllocError> {
+        inject::allocation("page")?;
         let number = arenas()?.take_page()?;
         Ok(Page::first_reference(number))
     }
@@ -64,7 +66,9 @@ impl Page {
     ///
     /// # Errors
     /// [`AllocError::Memory`], as [`Page::alloc`].
+    #[cfg_attr(feature = "injector", track_caller)]
     pub fn alloc_block() -> Result<[Page; PAGES_PER_BLOCK], AllocError> {
+        inject::allocation("page.block")?;
         let first = arenas()?.take_block()?;
         Ok(core::array::from_fn(|i| Page::first_reference(first + i as u32)))
     }
@@ -210,6 +214,7 @@ impl Drop for Run {
 
 /// All of a 2 MiB arena, at a multiple of 2 MiB, for an allocator that cuts it up itself.
 pub(crate) fn alloc_arena() -> Result<NonNull<u8>, AllocError> {
+    inject::allocation("arena")?;
     let first = arenas()?.take_arena()?;
     // SAFETY: the arena lies inside the reservation.
     NonNull::new(unsafe { BASE.load(Relaxed).add((first as usize) << PAGE_SHIFT) }).ok_or(AllocError::Memory)

@@ -4,8 +4,8 @@
 //! mapping of each [`Reservation`]. Never touches memory that it did not map, never maps anything but private anonymous
 //! memory.
 
-use crate::AllocError;
 use crate::fallible::Zeroable;
+use crate::{AllocError, inject};
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -29,6 +29,7 @@ impl Reservation {
     pub(crate) fn new(len: usize, align: usize) -> Result<Reservation, AllocError> {
         debug_assert!(align.is_power_of_two());
         let padded = len.checked_add(align).ok_or(AllocError::Memory)?;
+        inject::allocation("mmap")?;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
         let start = unsafe { mmap_anonymous(core::ptr::null_mut(), padded, ProtFlags::empty(), flags) };
@@ -63,6 +64,7 @@ impl Reservation {
 
     /// Makes a part readable and writable. Its bytes are 0 until written.
     pub(crate) fn commit(&self, offset: usize, len: usize) -> Result<(), AllocError> {
+        inject::allocation("mprotect")?;
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
         // SAFETY: `part` checked the bounds; nobody relies on the range being inaccessible.
         unsafe { mprotect(self.part(offset, len), len, access) }.map_err(|_| AllocError::Memory)

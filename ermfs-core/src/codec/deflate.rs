@@ -12,6 +12,7 @@ use std::thread::LocalKey;
 use libdeflate_sys as sys;
 
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 
 struct Compressor {
     state: NonNull<sys::libdeflate_compressor>,
@@ -20,6 +21,7 @@ struct Compressor {
 
 impl Compressor {
     fn new(level: i32) -> Result<Compressor> {
+        allocation!("codec.state")?;
         // SAFETY: no precondition; a level out of range or want of memory yields null.
         let state = unsafe { sys::libdeflate_alloc_compressor(level) };
         let state = NonNull::new(state).ok_or(Errno::ENOMEM)?;
@@ -38,6 +40,7 @@ struct Decompressor(NonNull<sys::libdeflate_decompressor>);
 
 impl Decompressor {
     fn new() -> Result<Decompressor> {
+        allocation!("codec.state")?;
         // SAFETY: no precondition; want of memory yields null.
         let state = unsafe { sys::libdeflate_alloc_decompressor() };
         NonNull::new(state).map(Decompressor).ok_or(Errno::ENOMEM)

@@ -24,6 +24,7 @@ use core::mem::MaybeUninit;
 
 use super::deflate;
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 use ermfs_memory::BLOCK_SIZE;
 
 const HEADER: usize = 18;
@@ -83,6 +84,7 @@ pub(super) fn compress(block: &[u8], level: i32, most: usize, out: &mut Vec<u8>)
     if most < FRAME + 2 {
         return Ok(None);
     }
+    allocation!("codec.room")?;
     out.try_reserve(most)?;
     out.extend_from_slice(&[0; HEADER]);
     let room = &mut out.spare_capacity_mut()[..most - FRAME];
@@ -157,6 +159,7 @@ pub(crate) fn store(block: &[u8], out: &mut Vec<u8>) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     out.clear();
+    allocation!("codec.room")?;
     out.try_reserve(block.len() + 2 * (FRAME + STORED_HEADER))?;
     let cut = if block.len() <= STORED_MOST { block.len() } else { BLOCK_SIZE / 2 };
     for part in block.chunks(cut) {

@@ -14,6 +14,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::deflate::crc32;
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 
 const INPUT: usize = 64 * 1024;
 /// More than zlib-rs takes for its state and window.
@@ -66,6 +67,7 @@ impl<S: FnMut(&mut [u8]) -> Result<usize>> GzipReader<S> {
     /// `ENOMEM`.
     pub(crate) fn new(source: S) -> Result<GzipReader<S>> {
         let mut input = Vec::new();
+        allocation!("inflate.input")?;
         input.try_reserve_exact(INPUT)?;
         input.resize(INPUT, 0);
         Ok(GzipReader {
@@ -231,6 +233,7 @@ impl<S: FnMut(&mut [u8]) -> Result<usize>> GzipReader<S> {
 /// the rest (another thread took it in between) is caught.
 fn new_inflate() -> Result<Decompress> {
     let mut trial = Vec::<u8>::new();
+    allocation!("inflate.state")?;
     trial.try_reserve_exact(INFLATE_STATE)?;
     // An allocation that nobody looks at may be optimised away.
     drop(black_box(trial));

@@ -24,6 +24,7 @@ use super::block::PackedBlock;
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
+use crate::inject::fails;
 use crate::space::Space;
 
 /// The plain bytes of one packed block.
@@ -229,7 +230,8 @@ impl Clock {
         let position = match self.free.pop() {
             Some(position) => position,
             // Room in `free` for every entry, so that giving one back never allocates.
-            None if self.entries.try_reserve(1).is_err()
+            None if fails!("cache.grow")
+                || self.entries.try_reserve(1).is_err()
                 || self.free.try_reserve(self.entries.len() + 1).is_err() =>
             {
                 return;

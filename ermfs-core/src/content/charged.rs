@@ -9,6 +9,7 @@ use ermfs_memory::sync::Arc;
 use ermfs_memory::{Kind, Purpose};
 
 use crate::errno::Result;
+use crate::inject::allocation;
 use crate::space::Space;
 
 /// See the module's page.
@@ -35,6 +36,7 @@ impl<T> ChargedVec<T> {
         let more = self.items.capacity().max(4);
         let bytes = (more * size_of::<T>()) as u64;
         let charge = self.space.charged(Kind::Metadata, bytes, self.purpose)?;
+        allocation!("charged.grow")?;
         self.items.try_reserve_exact(more)?;
         charge.keep();
         self.charged += bytes;

@@ -9,6 +9,7 @@ use core::cell::Cell;
 use ermfs_memory::{BLOCK_SIZE, try_box};
 
 use crate::errno::Result;
+use crate::inject::allocation;
 
 thread_local! {
     static KEPT: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
@@ -32,6 +33,7 @@ impl Scratch {
             return Ok(Scratch(Some(kept)));
         }
         let mut plain = Vec::new();
+        allocation!("scratch")?;
         plain.try_reserve_exact(BLOCK_SIZE)?;
         plain.resize(BLOCK_SIZE, 0);
         let buffers = try_box(Buffers { plain, member: Vec::new() }).map_err(|(error, _)| error)?;

@@ -13,6 +13,7 @@ use ermfs_memory::Kind;
 use ermfs_memory::sync::Mutex;
 
 use crate::descriptor::Descriptor;
+use crate::inject::fails;
 use crate::space::Space;
 
 struct Sealed {
@@ -72,7 +73,7 @@ impl SealedExports {
     /// Keeps `fd`, of `bytes` that are already charged, instead of what was kept for `key`.
     pub(super) fn insert(&self, space: &Space, key: usize, version: u64, fd: Descriptor, bytes: u64) {
         let mut exports = self.0.lock();
-        if exports.try_reserve(1).is_err() {
+        if fails!("sealed.grow") || exports.try_reserve(1).is_err() {
             return space.release(Kind::Exported, bytes);
         }
         if let Some(old) = exports.insert(key, Sealed::new(fd, version, bytes)) {

@@ -15,6 +15,7 @@ use crate::codec::{self, END_OF_FILE, HOLE_BLOCK, Packed, hole_member};
 use crate::content::{Run, Scratch, Snapshot};
 use crate::descriptor::Descriptor;
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 
 /// The largest file that is exported, in bytes: were it one hole, its `.gz` would have 2 GiB.
 const LARGEST: u64 = 1 << 40;
@@ -34,6 +35,7 @@ pub(crate) fn export_gzip(snapshot: &Snapshot, name: &[u8], flags: ExportFlags) 
         return Err(Errno::EFBIG);
     }
     let mut full_name = Vec::new();
+    allocation!("path")?;
     full_name.try_reserve_exact(name.len() + 3)?;
     full_name.extend_from_slice(name.split(|&byte| byte == 0).next().unwrap_or_default());
     full_name.extend_from_slice(b".gz");

@@ -18,6 +18,7 @@ use crate::content::{Content, MAX_FILE_SIZE, Scratch, Source};
 use crate::descriptor::Descriptor;
 use crate::errno::{Errno, Result};
 use crate::gate;
+use crate::inject::syscall;
 use crate::space::Compress;
 
 const BLOCK: u64 = BLOCK_SIZE as u64;
@@ -79,7 +80,7 @@ impl<'f> Input<'f> {
         if flags.contains(OFlags::PATH) || flags & OFlags::ACCMODE == OFlags::WRONLY {
             return Err(Errno::EBADF);
         }
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+        let kind = FileType::from_raw_mode(syscall!("import.stat", NOMEM, rustix::fs::fstat(fd))?.st_mode);
         if kind == FileType::Directory {
             return Err(Errno::EISDIR);
         }
@@ -98,8 +99,8 @@ impl<'f> Input<'f> {
     fn read(&mut self, room: &mut [u8]) -> Result<usize> {
         // It may be a pipe that nobody writes to for hours.
         let n = gate::outside(|| match self.position {
-            Some(at) => retry(|| rustix::io::pread(self.fd, &mut *room, at)),
-            None => retry(|| rustix::io::read(self.fd, &mut *room)),
+            Some(at) => retry(|| syscall!("import.read", IO, rustix::io::pread(self.fd, &mut *room, at))),
+            None => retry(|| syscall!("import.read", IO, rustix::io::read(self.fd, &mut *room))),
         })?;
         self.position = self.position.map(|at| at + n as u64);
         Ok(n)
@@ -149,7 +150,9 @@ impl<'c> Filling<'c> {
     /// Copies the data of a regular file and leaves its holes. Stops where the file says nothing useful
     /// of holes (as files in /proc and some devices do); what follows is then to be read.
     fn copy_data_of(&mut self, file: &Descriptor, input: &mut Input<'_>, buffer: &mut [u8]) -> Result<()> {
-        let seek = |whence| gate::outside(|| retry(|| rustix::fs::seek(file, whence)));
+        let seek = |whence| {
+            gate::outside(|| retry(|| syscall!("import.seek", INVAL, rustix::fs::seek(file, whence))))
+        };
         loop {
             let start = match seek(SeekFrom::Data(self.at)) {
                 Ok(start) if start >= self.at => start,

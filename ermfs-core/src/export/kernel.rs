@@ -14,6 +14,7 @@ use rustix::io::{Errno as Refused, FdFlags};
 use super::ExportFlags;
 use crate::descriptor::Descriptor;
 use crate::errno::{Errno, Result};
+use crate::inject::syscall;
 
 /// The longest name of a memfd; `memfd_create(2)`.
 const LONGEST_NAME: usize = 249;
@@ -40,7 +41,7 @@ pub(super) fn create(name: &[u8], executable: bool) -> Result<Descriptor> {
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let permission = if executable { MemfdFlags::EXEC } else { MemfdFlags::NOEXEC_SEAL };
-    match rustix::fs::memfd_create(name, flags | permission) {
+    match syscall!("memfd.create", NFILE, rustix::fs::memfd_create(name, flags | permission)) {
         // Linux before 6.3 knows neither flag, and makes all of them executable.
         Err(Refused::INVAL) => {
             let fd = Descriptor::from(rustix::fs::memfd_create(name, flags)?);
@@ -60,7 +61,7 @@ pub(super) fn create(name: &[u8], executable: bool) -> Result<Descriptor> {
 
 /// Whether an export that asks to be executable, or not to be, can be given this memfd.
 pub(super) fn is_as_executable_as(fd: BorrowedFd<'_>, executable: bool) -> bool {
-    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
+    let Ok(stat) = syscall!("memfd.stat", NOMEM, rustix::fs::fstat(fd)) else { return false };
     let is_executable = stat.st_mode & 0o111 != 0;
     is_executable == executable || (executable && NO_EXECUTABLES.load(Relaxed))
 }
@@ -72,7 +73,7 @@ pub(super) fn is_as_executable_as(fd: BorrowedFd<'_>, executable: bool) -> bool 
 /// What the kernel answers.
 pub(super) fn seal(fd: &Descriptor) -> Result<()> {
     let content = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    match rustix::fs::fcntl_add_seals(fd, content | SealFlags::EXEC) {
+    match syscall!("memfd.seal", BUSY, rustix::fs::fcntl_add_seals(fd, content | SealFlags::EXEC)) {
         Err(Refused::INVAL) => Ok(rustix::fs::fcntl_add_seals(fd, content)?),
         sealed => Ok(sealed?),
     }
@@ -88,8 +89,10 @@ pub(super) fn reopen(fd: BorrowedFd<'_>, flags: ExportFlags) -> Result<Descripto
     how.set(OFlags::CLOEXEC, !flags.contains(ExportFlags::NOCLOEXEC));
     // The thread's own table: it need not be the process's.
     let path = FdPath::new("/proc/thread-self/fd", fd);
-    let new = Descriptor::from(retry(|| rustix::fs::open(path.as_c_str(), how, Mode::empty()))?);
-    let (old, opened) = (rustix::fs::fstat(fd)?, rustix::fs::fstat(&new)?);
+    let new = Descriptor::from(retry(|| {
+        syscall!("memfd.reopen", NOENT, rustix::fs::open(path.as_c_str(), how, Mode::empty()))
+    })?);
+    let (old, opened) = (rustix::fs::fstat(fd)?, syscall!("memfd.stat", NOMEM, rustix::fs::fstat(&new))?);
     match (old.st_dev, old.st_ino) == (opened.st_dev, opened.st_ino) {
         true => Ok(new),
         false => Err(Errno::ESTALE),
@@ -102,7 +105,7 @@ pub(super) fn reopen(fd: BorrowedFd<'_>, flags: ExportFlags) -> Result<Descripto
 /// What the kernel answers.
 pub(super) fn hand_out(fd: Descriptor, flags: ExportFlags) -> Result<Descriptor> {
     if flags.contains(ExportFlags::NOCLOEXEC) {
-        rustix::io::fcntl_setfd(&fd, FdFlags::empty())?;
+        syscall!("memfd.setfd", NOMEM, rustix::io::fcntl_setfd(&fd, FdFlags::empty()))?;
     }
     Ok(fd)
 }

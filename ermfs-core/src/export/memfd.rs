@@ -15,6 +15,7 @@ use super::output::Output;
 use crate::content::{Content, Run, Scratch, Snapshot};
 use crate::descriptor::Descriptor;
 use crate::errno::Result;
+use crate::inject::syscall;
 
 /// A descriptor of the file's bytes as they are now, offset 0, named after the end of `name`.
 ///
@@ -61,7 +62,7 @@ fn sealed(content: &Content, name: &[u8], flags: ExportFlags) -> Result<Descript
 /// Keeps a sealed memfd for later exports if the budget has room for it as it is: nothing else is let
 /// go for the sake of what can be made again.
 fn keep(content: &Content, version: u64, fd: Descriptor) {
-    let Ok(stat) = rustix::fs::fstat(&fd) else { return };
+    let Ok(stat) = syscall!("memfd.stat", NOMEM, rustix::fs::fstat(&fd)) else { return };
     // Unsigned on some machines' kernels, never negative.
     let bytes = stat.st_blocks as u64 * 512;
     if content.space().budget().charge(Kind::Exported, bytes, Purpose::Ordinary).is_ok() {
@@ -71,7 +72,7 @@ fn keep(content: &Content, version: u64, fd: Descriptor) {
 
 fn copy(snapshot: &Snapshot, name: &[u8], flags: ExportFlags) -> Result<Descriptor> {
     let fd = kernel::create(name, !flags.contains(ExportFlags::NOEXEC))?;
-    retry(|| rustix::fs::ftruncate(&fd, snapshot.size()))?;
+    retry(|| syscall!("memfd.truncate", NOSPC, rustix::fs::ftruncate(&fd, snapshot.size())))?;
     let mut scratch = Scratch::take()?;
     let mut output = Output::new(fd.as_fd());
     snapshot.for_each_run(|run| match run {

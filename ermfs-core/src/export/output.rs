@@ -14,6 +14,7 @@ use super::kernel::retry;
 use crate::content::Snapshot;
 use crate::errno::{Errno, Result};
 use crate::gate;
+use crate::inject::{fails, syscall};
 
 /// How many pieces and bytes are gathered at the most: enough to make the call's own cost vanish, few
 /// enough not to keep a fork waiting.
@@ -105,7 +106,10 @@ impl<'s> Output<'s> {
 fn write_all(fd: BorrowedFd<'_>, mut at: u64, parts: &mut [IoSlice<'_>]) -> Result<u64> {
     let mut left = parts;
     while !left.is_empty() {
-        let n = retry(|| rustix::io::pwritev(fd, left, at))?;
+        // A kernel that is short of memory may take a part.
+        let half = [IoSlice::new(&left[0][..left[0].len().div_ceil(2)])];
+        let part = if fails!("memfd.write.short") { &half[..] } else { &*left };
+        let n = retry(|| syscall!("memfd.write", NOSPC, rustix::io::pwritev(fd, part, at)))?;
         if n == 0 {
             // A regular file takes at least a byte or says why not.
             return Err(Errno::EIO);

@@ -9,6 +9,7 @@ use std::io::{Cursor, Write};
 use crate::content::Content;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
+use crate::inject::allocation;
 use crate::namespace::{At, InodeKind, InodeRef, OpenHow, RenameFlags, TimeSet};
 
 /// How many symlinks may stand for the file, one behind the other.
@@ -79,6 +80,7 @@ impl Place {
 
     fn new(dir: InodeRef, name: &[u8]) -> Result<Place> {
         let mut owned = Vec::new();
+        allocation!("path")?;
         owned.try_reserve_exact(name.len())?;
         owned.extend_from_slice(name);
         Ok(Place { dir, name: owned })

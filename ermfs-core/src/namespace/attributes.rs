@@ -14,6 +14,7 @@ use ermfs_memory::{Kind, try_box, try_vec};
 use super::entries::Room;
 use super::malloc_footprint;
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 use crate::space::Space;
 
 /// What is asked of an attribute that is set: `XATTR_CREATE` and `XATTR_REPLACE`. With both, no set succeeds.
@@ -111,6 +112,7 @@ impl Owner {
         if self.list.len() == old {
             let new = (2 * old).max(1);
             let charge = room.charge(list_bytes(new) - list_bytes(old))?;
+            allocation!("attributes.grow")?;
             self.list.try_reserve_exact(new - old).map_err(|_| Errno::ENOMEM)?;
             debug_assert_eq!(self.list.capacity(), new);
             charge.keep();

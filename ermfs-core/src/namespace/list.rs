@@ -13,6 +13,7 @@ use super::walk::directory_of;
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
+use crate::inject::allocation;
 
 /// One entry of a directory, good for the length of the call.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,7 @@ impl Fs {
             let parent = directory.parent(&guard);
             let hash = directory.name_hash.load(Relaxed);
             let appended = directory_of(parent)?.entries.name_of(at, hash, |name| {
+                allocation!("path")?;
                 reversed.try_reserve(name.len() + 1)?;
                 reversed.extend(name.iter().rev());
                 reversed.push(b'/');
@@ -89,6 +91,7 @@ impl Fs {
             at = parent;
         }
         if reversed.is_empty() {
+            allocation!("path")?;
             reversed.try_reserve(1)?;
             reversed.push(b'/');
         }

@@ -22,6 +22,7 @@ use super::Operation;
 use crate::content::garbage;
 use crate::fs::Fs;
 use crate::gate;
+use crate::inject::fails;
 use crate::namespace::{InodeRef, Queued};
 
 /// A file that waits, and the filesystem it lies in.
@@ -64,6 +65,9 @@ pub(super) fn queue(fs: &Arc<Fs>, inode: &InodeRef) {
 /// Puts a job at the end of the queue; without memory for that it comes back.
 fn push(job: Job) -> Result<(), Job> {
     let mut queue = QUEUE.lock();
+    if fails!("packer.queue") {
+        return Err(job);
+    }
     match queue.try_reserve(1) {
         Ok(()) => {
             queue.push_back(job);
@@ -85,6 +89,9 @@ fn has_thread() -> bool {
         return true;
     }
     let made = without_signals(|| {
+        if fails!("packer.thread") {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         std::thread::Builder::new().name("ermfs-packer".into()).stack_size(STACK_BYTES).spawn(work)
     });
     if made.is_err() {

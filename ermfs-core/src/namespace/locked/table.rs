@@ -15,6 +15,7 @@ use ermfs_memory::{Kind, Purpose, try_vec};
 use hashbrown::HashTable;
 
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 use crate::namespace::entries::{FIRST_COOKIE, Room};
 use crate::namespace::inode::Inode;
 use crate::namespace::malloc_footprint;
@@ -289,6 +290,7 @@ impl Table {
             return Err(Errno::ENOSPC);
         }
         let charge = room.charge(entries_bytes(new) - entries_bytes(old))?;
+        allocation!("names.grow")?;
         self.entries.try_reserve_exact(new - self.entries.len())?;
         debug_assert_eq!(self.entries.capacity(), new);
         charge.keep();
@@ -304,6 +306,7 @@ impl Table {
         let most = index_bytes_after_growth(self.index.len() + 1, self.index.num_buckets());
         let charge = room.charge(most)?;
         let entries = &self.entries[..];
+        allocation!("locked.names.index")?;
         let reserved = self.index.try_reserve(1, |place| spread(entries[*place as usize].hash));
         reserved.map_err(|_| Errno::ENOMEM)?;
         charge.keep();
@@ -329,6 +332,7 @@ impl Table {
     fn new_index(&self, capacity: usize) -> Result<HashTable<u32>> {
         let mut index = HashTable::new();
         let entries = &self.entries[..];
+        allocation!("locked.names.index")?;
         index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;
         Table::fill(&mut index, entries);
         Ok(index)
@@ -391,6 +395,7 @@ impl Table {
         let mut entries = try_vec(capacity)?;
         let mut index = HashTable::new();
         if keep_index {
+            allocation!("locked.names.index")?;
             index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;
         }
         entries.extend(self.entries.drain(..).filter(|entry| entry.inode.is_some()));

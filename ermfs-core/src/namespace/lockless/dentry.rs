@@ -15,6 +15,7 @@ use ermfs_memory::sync::Arc;
 
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 use crate::namespace::entries::Room;
 use crate::namespace::inode::Inode;
 use crate::namespace::malloc_footprint;
@@ -100,6 +101,7 @@ impl Prepared {
     pub(super) fn new(name: Name<'_>, cookie: u64, room: &Room<'_>) -> Result<Prepared> {
         let len = name.bytes.len();
         let charge = room.charge(footprint(len))?;
+        allocation!("lockless.names.dentry")?;
         // SAFETY: the layout's size is not 0.
         let memory = unsafe { alloc(layout(len)) }.cast::<Header>();
         let at = NonNull::new(memory).ok_or(Errno::ENOMEM)?;

@@ -13,6 +13,7 @@ use ermfs_memory::{Kind, Purpose, try_vec};
 
 use super::dentry::{self, Dentry};
 use crate::errno::Result;
+use crate::inject::allocation;
 use crate::namespace::entries::Room;
 use crate::namespace::malloc_footprint;
 use crate::space::Space;
@@ -71,6 +72,7 @@ impl Order {
             _ => old + old / 2,
         };
         let charge = room.charge(footprint(new) - footprint(old))?;
+        allocation!("names.grow")?;
         self.places.try_reserve_exact(new - self.places.len())?;
         debug_assert_eq!(self.places.capacity(), new);
         charge.keep();

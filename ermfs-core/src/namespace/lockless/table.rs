@@ -17,6 +17,7 @@ use super::dentry::{self, Dentry};
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
+use crate::inject::allocation;
 use crate::namespace::malloc_footprint;
 use crate::namespace::name::Name;
 use crate::space::Space;
@@ -70,6 +71,7 @@ impl<'a> Table<'a> {
     pub(super) fn new(capacity: usize) -> Result<Table<'a>> {
         let mask = u32::try_from(capacity - 1).map_err(|_| Errno::ENOSPC)?;
         let layout = layout(capacity).ok_or(Errno::ENOMEM)?;
+        allocation!("lockless.names.table")?;
         // SAFETY: the layout's size is not 0.
         let memory = unsafe { alloc(layout) }.cast::<Header>();
         let at = NonNull::new(memory).ok_or(Errno::ENOMEM)?;

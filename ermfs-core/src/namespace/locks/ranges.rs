@@ -11,6 +11,7 @@ use super::super::entries::Room;
 use super::super::malloc_footprint;
 use super::{Lock, LockOwner};
 use crate::errno::{Errno, Result};
+use crate::inject::allocation;
 use crate::space::Space;
 
 /// See the module's page.
@@ -72,6 +73,7 @@ impl Ranges {
         if self.0.len() + more > old {
             let new = (2 * old).max(self.0.len() + more);
             let charge = room.charge(list_bytes(new) - list_bytes(old))?;
+            allocation!("locks.grow")?;
             self.0.try_reserve_exact(new - self.0.len()).map_err(|_| Errno::ENOMEM)?;
             debug_assert_eq!(self.0.capacity(), new);
             charge.keep();

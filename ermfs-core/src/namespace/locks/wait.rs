@@ -28,6 +28,7 @@ use super::ranges::Ranges;
 use super::{Lock, LockKind, LockOwner};
 use crate::errno::{Errno, Result};
 use crate::gate;
+use crate::inject::allocation;
 use crate::space::Space;
 
 const ASLEEP: u32 = 0;
@@ -135,6 +136,7 @@ impl Waiters {
         if self.0.len() == old {
             let new = (2 * old).max(1);
             let charge = room.charge(list_bytes(new) - list_bytes(old))?;
+            allocation!("locks.grow")?;
             self.0.try_reserve_exact(new - old)?;
             debug_assert_eq!(self.0.capacity(), new);
             charge.keep();

@@ -10,6 +10,7 @@ use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
 use crate::fs::Fs;
 use crate::gate;
+use crate::inject::allocation;
 use crate::namespace::{At, InodeKind, InodeRef, RenameFlags};
 use crate::process::filesystems::{self, Start, Target, with_inode, with_inode_as, with_start};
 use crate::process::{AT_FDCWD, Operation};
@@ -245,6 +246,7 @@ fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
 /// `dir`, a slash unless it is the root, and `name`.
 fn joined(dir: Vec<u8>, name: &[u8]) -> Result<Vec<u8>> {
     let mut path = dir;
+    allocation!("path")?;
     path.try_reserve(name.len() + 1)?;
     if path != b"/" {
         path.push(b'/');
