@@ -4,6 +4,8 @@
 //! Promises: nothing is left of it without the feature `injector`; a label that is not in [`LABELS`] does not compile. Owns
 //! the list of the engine's labels. A system call at such a place is not made when it is to fail.
 
+#![cfg_attr(not(feature = "injector"), allow(unreachable_pub, reason = "only tests reach it"))]
+
 use ermfs_memory::inject::is_listed;
 
 /// The engine's places. Labels that start with `locked.` or `lockless.` are of that mode only.

@@ -250,6 +250,23 @@ impl<T, R: Reclaim<T>> Unfilled<T, R> {
         unsafe { memory.inner.write(Inner { count: AtomicUsize::new(1), value }) };
         Counted { inner: memory.inner, owns: PhantomData }
     }
+
+    /// Where the value would be, for a later [`Unfilled::from_raw`].
+    pub fn into_raw(self) -> NonNull<T> {
+        let memory = ManuallyDrop::new(self);
+        // SAFETY: the allocation lives; the field's address is inside it and not null.
+        unsafe { NonNull::new_unchecked(&raw mut (*memory.inner.as_ptr()).value) }
+    }
+
+    /// Takes back what a call of [`Unfilled::into_raw`] left behind, or takes the memory of a value that nobody owns.
+    ///
+    /// # Safety
+    /// `raw` must have come from `into_raw` of this or of [`Ownerless`], of the same `T`, and is taken back once. Nobody reaches
+    /// the value any more, and it is not dropped.
+    pub unsafe fn from_raw(raw: NonNull<T>) -> Unfilled<T, R> {
+        // SAFETY: by contract.
+        Unfilled { inner: unsafe { inner_of(raw) }, owns: PhantomData }
+    }
 }
 
 impl<T, R: Reclaim<T>> Drop for Unfilled<T, R> {
@@ -388,6 +405,14 @@ mod tests {
         assert_eq!(drops.load(Relaxed), 0);
         drop(value);
         assert_eq!(drops.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn memory_without_a_value_goes_out_and_comes_back() {
+        let raw = Unfilled::<u64>::new().unwrap().into_raw();
+        // SAFETY: `into_raw` gave it.
+        let value: Counted<u64> = unsafe { Unfilled::from_raw(raw) }.fill(7);
+        assert_eq!((*value, core::ptr::from_ref(&*value).addr()), (7, raw.addr().get()));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod operation;
 mod packer;
 mod place;
 mod reclaim;
+mod recycle;
 mod working_directory;
 
 pub use calls::descriptor::{close, dup, dup2, dup3, fcntl};

@@ -17,9 +17,18 @@ use crate::sync::atomic::{
 };
 
 /// What a value gives up with its last owner. Readers with a pin may look at it during and after that.
-pub trait Ends {
+pub trait Ends: Sized {
     /// Called once. What readers may look at must outlive their pins, so this frees none of it directly.
     fn end(&self);
+
+    /// Frees the memory of a value that has ended, as soon as nobody looks at it.
+    fn free(ended: Ownerless<Self>) {
+        if has_pinning_readers() {
+            // SAFETY: without an owner nobody new finds the value (a slot that names it owns it, and gives out no
+            // reference once the count is zero); this is the only way it is freed.
+            unsafe { epoch::retire(ended.into_raw(), size_of::<Self>(), free::<Self>, &epoch::pin()) };
+        }
+    }
 }
 
 /// Ends a value at once; see the module's page.
@@ -27,6 +36,12 @@ pub struct ByEpoch;
 
 /// Whether a table was made whose readers only pin. Set before anything is in it.
 static PINNING_READERS: AtomicBool = AtomicBool::new(false);
+
+/// Whether there may be readers that only pin.
+#[inline]
+pub(super) fn has_pinning_readers() -> bool {
+    PINNING_READERS.load(Relaxed)
+}
 
 /// To be called before anything is put where readers find it that only pin.
 pub(super) fn expect_pinning_readers() {
@@ -46,18 +61,13 @@ impl<T: Ends> Reclaim<T> for ByEpoch {
 }
 
 /// The memory of a value that ends; freed when dropped, also by a panic of the value's end.
-struct Memory<T>(ManuallyDrop<Ownerless<T>>);
+struct Memory<T: Ends>(ManuallyDrop<Ownerless<T>>);
 
-impl<T> Drop for Memory<T> {
+impl<T: Ends> Drop for Memory<T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: `drop` runs once, and nothing uses the field after it.
-        let value = unsafe { ManuallyDrop::take(&mut self.0) };
-        if PINNING_READERS.load(Relaxed) {
-            // SAFETY: without an owner nobody new finds the value (a slot that names it owns it, and gives out no
-            // reference once the count is zero); this is the only way it is freed.
-            unsafe { epoch::retire(value.into_raw(), size_of::<T>(), free::<T>, &epoch::pin()) };
-        }
+        T::free(unsafe { ManuallyDrop::take(&mut self.0) });
     }
 }
 

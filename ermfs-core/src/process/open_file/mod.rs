@@ -18,16 +18,16 @@ mod transfer;
 use core::ops::ControlFlow;
 use std::sync::Arc;
 
-use ermfs_memory::Counted;
 use ermfs_memory::sync::Mutex;
 use ermfs_memory::sync::atomic::{
     AtomicI32,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
+use ermfs_memory::{Counted, Ownerless};
 
 use super::place::Place;
 use super::reclaim::{ByEpoch, Ends};
-use super::{O_ANYFD, Operation, packer};
+use super::{O_ANYFD, Operation, packer, recycle};
 use crate::content::Content;
 use crate::credentials::Credentials;
 use crate::errno::{Errno, Result};
@@ -103,6 +103,8 @@ impl OpenFile {
         let flags = checked_flags(flags)?;
         let _operation = Operation::begin(at.fs)?;
         let how = how_of(flags, mode);
+        // Before anything is changed that this could not take back.
+        recycle::reserve()?;
         let (inode, created) = Fs::open(at, path, &how)?;
         let file = OpenFile::new(at.fs, inode, flags & !OPENING_FLAGS)?;
         if how.truncate && !created {
@@ -153,6 +155,7 @@ impl OpenFile {
     }
 
     fn new(fs: &Arc<Fs>, inode: InodeRef, flags: i32) -> Result<OpenFileRef> {
+        let room = recycle::room()?;
         fs.description_opened();
         failpoint!("description.made");
         let file = OpenFile {
@@ -166,10 +169,7 @@ impl OpenFile {
         {
             content.open_writer();
         }
-        Counted::try_new_reclaimed(file).map_err(|(error, file)| {
-            file.end();
-            Errno::from(error)
-        })
+        Ok(room.fill(file))
     }
 
     /// The file, directory or, with `O_PATH`, symlink that it is open on.
@@ -292,6 +292,11 @@ impl OpenFile {
 }
 
 impl Ends for OpenFile {
+    #[inline]
+    fn free(ended: Ownerless<OpenFile>) {
+        recycle::put(ended);
+    }
+
     fn end(&self) {
         /// Lets go of the place even if packing unwinds.
         struct Left<'a>(&'a Place);
