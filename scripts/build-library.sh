@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds libermfs.a with cargo and links libermfs.so from it; checks what the shared library exports.
+# Builds an archive with cargo, links libermfs.so from it and makes libermfs.a of it; checks what both of them export.
 #
 #   scripts/build-library.sh [--release | --debug] [--lockless]
 #
@@ -26,7 +26,7 @@ for argument in "$@"; do
             ;;
     esac
 done
-for tool in cargo cc nm awk flock; do
+for tool in cargo cc nm ld ar objcopy awk flock; do
     command -v "$tool" > /dev/null || {
         say "needs $tool: install Rust (by rustup), gcc, binutils and util-linux"
         exit 1
@@ -38,6 +38,9 @@ cd "$root"
 target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 out=$target/ermfs/$profile
 mkdir -p "$out"
+# Only GNU ld dissolves groups of sections, which is needed below.
+linker=ld
+command -v ld.bfd > /dev/null && linker=ld.bfd
 exec 9< "$out"
 flock 9
 
@@ -51,12 +54,30 @@ archive=$(grep -o '"[^"]*/libermfs\.a"' <<< "$built" | tail -n 1 | tr -d '"')
     exit 1
 }
 
+# compare FILE LISTED EXPORTED
+compare() {
+    local difference
+    difference=$(diff <(printf '%s\n' "$2") <(printf '%s\n' "$3")) || {
+        say "$1 does not export what $golden lists (< listed, > exported):"
+        printf '%s\n' "$difference" >&2
+        exit 1
+    }
+}
+
+# Runs a tool of binutils, which is heard only when it fails: an LTO plugin of another version complains of bitcode.
+quietly() {
+    "$@" 2> "$out/said.new" || {
+        cat "$out/said.new" >&2
+        exit 1
+    }
+}
+
 map=ermfs-capi/ermfs.map
 golden=ermfs-ffi-tests/golden/symbols.txt
 stamp=$(stat -c '%n %i %s %Y' "$archive"; cksum "$map" "$golden" scripts/build-library.sh; cc -dumpfullversion)
 if [ ! -e "$out/libermfs.so" ] || [ "$stamp" != "$(cat "$out/stamp" 2> /dev/null)" ]; then
     rm -f "$out/stamp"
-    trap 'rm -f "$out/libermfs.so.0.new"' EXIT
+    trap 'rm -f "$out"/*.new "$out"/*.o' EXIT
     strip=()
     [ "$profile" = debug ] || strip=(-Wl,--strip-all)
     cc -shared -o "$out/libermfs.so.0.new" \
@@ -68,12 +89,26 @@ if [ ! -e "$out/libermfs.so" ] || [ "$stamp" != "$(cat "$out/stamp" 2> /dev/null
 
     # The version script is worth nothing unchecked: it has been ignored silently before.
     exported=$(nm -D --defined-only --format=posix "$out/libermfs.so.0.new" | awk '$2 != "A" { print $1 }' | sort)
-    if ! difference=$(diff <(sort "$golden") - <<< "$exported"); then
-        say "libermfs.so does not export what $golden lists (< listed, > exported):"
-        printf '%s\n' "$difference" >&2
-        exit 1
-    fi
-    ln -f "$archive" "$out/libermfs.a" 2> /dev/null || cp -f "$archive" "$out/libermfs.a"
+    compare libermfs.so "$(sort "$golden")" "$exported"
+
+    # The static library is one object in which all else is local: a program may have another library in Rust, with another
+    # standard library, or another libdeflate. Groups of sections are dissolved, because a linker would keep one of two groups
+    # of a name, and leave the other library's local references dangling (the pointer to rust_eh_personality is one). The
+    # bitcode that std's objects hold is for rustc only, and has binutils with an LTO plugin read nothing else.
+    names=$(sed 's/@.*//' "$golden" | sort)
+    printf '%s\n' "$names" > "$out/names.new"
+    strip=()
+    [ "$profile" = debug ] || strip=(--strip-debug)
+    mapfile -t wanted < <(sed 's/^/--undefined=/' "$out/names.new")
+    quietly "$linker" -r --force-group-allocation "${wanted[@]}" -o "$out/all.o" "$archive"
+    quietly objcopy --remove-section=.llvmbc --remove-section=.llvmcmd "${strip[@]}" \
+        --keep-global-symbols="$out/names.new" "$out/all.o" "$out/ermfs.o"
+    rm -f "$out/libermfs.a.new"
+    ar rcD "$out/libermfs.a.new" "$out/ermfs.o"
+    exported=$(nm --extern-only --defined-only --format=posix "$out/libermfs.a.new" | awk 'NF > 1 { print $1 }' | sort)
+    compare libermfs.a "$names" "$exported"
+
+    mv -f "$out/libermfs.a.new" "$out/libermfs.a"
     mv -f "$out/libermfs.so.0.new" "$out/libermfs.so.0"
     ln -sfn libermfs.so.0 "$out/libermfs.so"
     printf '%s\n' "$stamp" > "$out/stamp"

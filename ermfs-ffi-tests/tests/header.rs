@@ -153,5 +153,5 @@ fn program_runs_with_the_shared_library() {
 fn program_runs_with_the_static_library() {
     let archive = library().unwrap().with_file_name("libermfs.a");
     let archive = archive.to_str().expect("a path in UTF-8");
-    runs("header_static_c", "gcc", &["-std=c99", archive, "-lgcc_s", "-lpthread", "-lm", "-ldl"]);
+    runs("header_static_c", "gcc", &["-std=c99", archive, "-lpthread", "-lm", "-ldl"]);
 }

@@ -109,14 +109,3 @@ fn no_function_that_prints_or_ends_the_process_on_purpose_is_called() {
         assert!(!forbidden.contains(&name), "{name}");
     }
 }
-
-#[test]
-fn archive_defines_every_exported_function() {
-    let archive = library().unwrap().with_file_name("libermfs.a");
-    let defined = run("nm", &["--defined-only", "--extern-only", "--format=posix"], &archive);
-    let defined: BTreeSet<&str> = defined.lines().filter_map(|line| line.split(' ').next()).collect();
-    for symbol in golden() {
-        let name = symbol.split('@').next().expect("a name");
-        assert!(defined.contains(name), "libermfs.a lacks {name}");
-    }
-}
