@@ -91,6 +91,21 @@ int ermfs_fcntl(int fd, int command, ...);
 #endif
 
 /**
+ * The version that a program is compiled for; ermfs_version gives the one that it runs with.
+ */
+#define ERMFS_VERSION_MAJOR 0
+
+/**
+ * See ERMFS_VERSION_MAJOR.
+ */
+#define ERMFS_VERSION_MINOR 1
+
+/**
+ * See ERMFS_VERSION_MAJOR.
+ */
+#define ERMFS_VERSION_PATCH 0
+
+/**
  * compress: a file is packed by the call that closes its last writable description.
  */
 #define ERMFS_COMPRESS_ON_CLOSE 0
@@ -200,7 +215,7 @@ typedef struct ermfs_config {
      */
     uint32_t compress;
     /**
-     * gzip level as libdeflate has them, 1 to 12. Default: 1.
+     * gzip level as libdeflate has them, 1 to 12. Default: 1, or 6 in the background.
      */
     int32_t level;
     /**

@@ -9,6 +9,13 @@ use libc::size_t;
 
 use crate::boundary::{boundary, needed};
 
+/// The version that a program is compiled for; ermfs_version gives the one that it runs with.
+pub const ERMFS_VERSION_MAJOR: u32 = 0;
+/// See ERMFS_VERSION_MAJOR.
+pub const ERMFS_VERSION_MINOR: u32 = 1;
+/// See ERMFS_VERSION_MAJOR.
+pub const ERMFS_VERSION_PATCH: u32 = 0;
+
 /// compress: a file is packed by the call that closes its last writable description.
 pub const ERMFS_COMPRESS_ON_CLOSE: u32 = 0;
 /// compress: a thread of the library packs files after they were closed.
@@ -37,7 +44,7 @@ pub struct ermfs_config {
     pub soft_limit_percent: u32,
     /// ERMFS_COMPRESS_ON_CLOSE (the default), ERMFS_COMPRESS_BACKGROUND or ERMFS_COMPRESS_NEVER.
     pub compress: u32,
-    /// gzip level as libdeflate has them, 1 to 12. Default: 1.
+    /// gzip level as libdeflate has them, 1 to 12. Default: 1, or 6 in the background.
     pub level: i32,
     /// Inflated blocks kept for closed files, in bytes. Default: max_bytes / 8.
     pub cache_bytes: u64,
@@ -306,6 +313,15 @@ unsafe fn copy_prefix<T: Copy>(ours: &T, place: *mut T, size: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_names_the_version() {
+        let header = format!("{ERMFS_VERSION_MAJOR}.{ERMFS_VERSION_MINOR}.{ERMFS_VERSION_PATCH}");
+        assert_eq!(header, env!("CARGO_PKG_VERSION"));
+        // SAFETY: a string of the library's, with a NUL.
+        let library = unsafe { core::ffi::CStr::from_ptr(ermfs_version()) };
+        assert_eq!(library.to_str(), Ok(env!("CARGO_PKG_VERSION")));
+    }
 
     /// A config of the size given, followed by bytes that a newer program may have set.
     #[repr(C)]
