@@ -9,6 +9,7 @@ INCLUDEDIR ?= $(PREFIX)/include
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
 DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 DEMO_ARGS ?=
 JOBS ?= 2
 TEST_TIMEOUT ?= 300
@@ -28,12 +29,21 @@ CARGO_BUILD_JOBS ?= $(JOBS)
 export CARGO_BUILD_JOBS
 
 VERSION = $(shell sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-TARGET_DIR = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+TARGET_DIR = $(or $(shell $(CARGO) metadata --no-deps --format-version 1 2> /dev/null \
+	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 LIB_DIR = $(TARGET_DIR)/ermfs/release
 PROGRAMS = $(TARGET_DIR)/ermfs/c_tests
 
+# What is installed.
+FUNCTIONS = $(shell sed 's/@.*//' ermfs-ffi-tests/golden/symbols.txt)
+COMPLETIONS = $(DATADIR)/bash-completion/completions/ermfs $(DATADIR)/zsh/site-functions/_ermfs \
+	$(DATADIR)/fish/vendor_completions.d/ermfs.fish
+LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so.0 $(LIBDIR)/libermfs.so \
+	$(LIBDIR)/pkgconfig/ermfs.pc $(foreach name,ermfs $(FUNCTIONS),$(MANDIR)/man3/$(name).3)
+COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
+
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -51,7 +61,8 @@ help:
 	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads;'
 	@echo '               make bench-atomics: what a call writes to memory that threads share'
 	@echo 'make header    include/ermfs.h anew'
-	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR; install-library, install-command: a part; make uninstall'
+	@echo 'make install-check     builds programs in C and C++ against an installed copy, shared and static'
 	@echo 'make clean     removes everything built'
 
 tools:
@@ -59,7 +70,7 @@ tools:
 	need() { command -v $$1 > /dev/null || missing="$$missing\n  $$1: install $$2"; }; \
 	need $(CARGO) 'Rust 1.95 or later, by rustup'; \
 	need $(CC) 'gcc (Debian: apt-get install gcc)'; \
-	need nm 'binutils (Debian: apt-get install binutils)'; \
+	need ld 'binutils (Debian: apt-get install binutils)'; \
 	need flock 'util-linux (Debian: apt-get install util-linux)'; \
 	need timeout 'coreutils (Debian: apt-get install coreutils)'; \
 	if [ -n "$$missing" ]; then printf "missing:$$missing\n" >&2; exit 1; fi
@@ -84,7 +95,7 @@ demo: lib
 	@$(call compile,demo,c_tests/demo.c)
 	'$(PROGRAMS)/demo' $(DEMO_ARGS)
 
-test: test-rust test-threads test-c loom
+test: test-rust test-threads test-c install-check loom
 	@echo 'make test: all passed'
 
 test-rust: tools
@@ -171,23 +182,49 @@ bench-atomics: tools
 bench: lib
 	ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(BENCH_ARGS)
 
-install: lib ermfs
-	install -d '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(SBINDIR)' \
-		$(foreach place,man/man1 man/man8 bash-completion/completions zsh/site-functions fish/vendor_completions.d,'$(DESTDIR)$(DATADIR)/$(place)')
+install: install-library install-command
+
+# Directories that do not lie under PREFIX are written as they are.
+under_prefix = $(patsubst $(PREFIX)/%,$${prefix}/%,$(1))
+
+# Root often has no cargo: what was built before is installed then.
+if_cargo = $(if $(shell command -v $(CARGO)),$(1))
+is_built = @[ -f '$(1)' ] || { echo 'not built yet: run `make lib ermfs` first' >&2; exit 1; }
+
+install-library: $(call if_cargo,lib)
+	$(call is_built,$(LIB_DIR)/libermfs.a)
+	install -d $(foreach place,$(LIBDIR)/pkgconfig $(INCLUDEDIR) $(MANDIR)/man3,'$(DESTDIR)$(place)')
 	install -m 644 include/ermfs.h '$(DESTDIR)$(INCLUDEDIR)/ermfs.h'
 	install -m 644 '$(LIB_DIR)/libermfs.a' '$(DESTDIR)$(LIBDIR)/libermfs.a'
 	install -m 755 '$(LIB_DIR)/libermfs.so.0' '$(DESTDIR)$(LIBDIR)/libermfs.so.0'
 	ln -sfn libermfs.so.0 '$(DESTDIR)$(LIBDIR)/libermfs.so'
-	printf '%s\n' 'Name: ermfs' 'Description: An ephemeral filesystem in the memory of a process' 'Version: $(VERSION)' \
-		'Libs: -L$(LIBDIR) -lermfs' 'Libs.private: -lgcc_s -lpthread -lm -ldl' 'Cflags: -I$(INCLUDEDIR)' \
-		> '$(DESTDIR)$(LIBDIR)/pkgconfig/ermfs.pc'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(call under_prefix,$(LIBDIR))|' \
+		-e 's|@INCLUDEDIR@|$(call under_prefix,$(INCLUDEDIR))|' -e 's|@VERSION@|$(VERSION)|' \
+		ermfs.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/ermfs.pc'
+	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/ermfs.pc'
+	install -m 644 man/ermfs.3 '$(DESTDIR)$(MANDIR)/man3/ermfs.3'
+	@for name in $(FUNCTIONS); do \
+		echo '.so man3/ermfs.3' > '$(DESTDIR)$(MANDIR)/man3'/$$name.3 && chmod 644 '$(DESTDIR)$(MANDIR)/man3'/$$name.3 || exit 1; \
+	done
+
+install-command: $(call if_cargo,ermfs)
+	$(call is_built,$(TARGET_DIR)/release/ermfs)
+	install -d $(foreach place,$(BINDIR) $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man8 $(dir $(COMPLETIONS)),'$(DESTDIR)$(place)')
 	install -m 755 '$(TARGET_DIR)/release/ermfs' '$(DESTDIR)$(BINDIR)/ermfs'
 	ln -sfn '$(BINDIR)/ermfs' '$(DESTDIR)$(SBINDIR)/mount.ermfs'
-	install -m 644 man/ermfs.1 '$(DESTDIR)$(DATADIR)/man/man1/ermfs.1'
-	install -m 644 man/mount.ermfs.8 '$(DESTDIR)$(DATADIR)/man/man8/mount.ermfs.8'
-	'$(TARGET_DIR)/release/ermfs' completions bash > '$(DESTDIR)$(DATADIR)/bash-completion/completions/ermfs'
-	'$(TARGET_DIR)/release/ermfs' completions zsh > '$(DESTDIR)$(DATADIR)/zsh/site-functions/_ermfs'
-	'$(TARGET_DIR)/release/ermfs' completions fish > '$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/ermfs.fish'
+	install -m 644 man/ermfs.1 '$(DESTDIR)$(MANDIR)/man1/ermfs.1'
+	install -m 644 man/mount.ermfs.8 '$(DESTDIR)$(MANDIR)/man8/mount.ermfs.8'
+	'$(TARGET_DIR)/release/ermfs' completions bash > '$(DESTDIR)$(word 1,$(COMPLETIONS))'
+	'$(TARGET_DIR)/release/ermfs' completions zsh > '$(DESTDIR)$(word 2,$(COMPLETIONS))'
+	'$(TARGET_DIR)/release/ermfs' completions fish > '$(DESTDIR)$(word 3,$(COMPLETIONS))'
+
+# The files that `make install` makes, with the same PREFIX and the rest; directories stay.
+uninstall:
+	rm -f $(foreach file,$(LIBRARY_FILES) $(COMMAND_FILES),'$(DESTDIR)$(file)')
+
+# Builds against an installed copy as anybody would.
+install-check: lib ermfs
+	@MAKE='$(MAKE)' CHECK_CC='$(CC)' tests/install/check.sh '$(TARGET_DIR)/install-check'
 
 clean:
 	$(CARGO) clean
