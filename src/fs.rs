@@ -35,8 +35,9 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// `ENAMETOOLONG`, `ENOENT` or `ENOTDIR` where a part of it is missing or no directory, `ELOOP`, and with `EIO` once
 /// the library has met a fault of its own in this filesystem. These are not repeated below.
 ///
-/// **Ownership.** What is made belongs to the effective ids of the process, read when the filesystem is made. Modes are
-/// kept and shown, and not enforced yet. There is no umask.
+/// **Ownership.** What is made belongs to the effective ids of the process as they were when the filesystem was made, or
+/// when [`refresh_credentials`](crate::refresh_credentials) was called last, and permission bits bind the process by them:
+/// `EACCES` where they do not let a call pass, and `EPERM` where only an owner may do it. There is no umask.
 #[derive(Clone)]
 pub struct Fs {
     tree: Held<Tree>,

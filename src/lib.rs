@@ -2,6 +2,17 @@
 //! hands any file to the kernel as a real descriptor. Nothing is written to a disk, nothing has to be mounted, and no
 //! privilege is needed. Linux only.
 //!
+//! | to | there is |
+//! | --- | --- |
+//! | make a filesystem | [`Fs::new`], or [`Fs::builder`] for a budget, a policy, a level |
+//! | work with names | the methods of [`Fs`], [`ReadDir`], [`DirEntry`] |
+//! | work with bytes | [`File`], opened by [`Fs::open`], [`Fs::create`] or [`OpenOptions`] |
+//! | know what something is | [`Metadata`], [`FileType`] |
+//! | read without a copy | [`File::view`] |
+//! | give a file to the kernel, and take one back | [`Fs::export_memfd`], [`Fs::export_gzip`], [`Fs::import_fd`], [`Fs::import_gzip`] |
+//! | know what it costs | [`Fs::statistics`], [`File::info`] |
+//! | keep others out | [`File::lock`] |
+//!
 //! # Files
 //!
 //! An [`Fs`] is one independent tree. Its methods are those of [`std::fs`], errors are [`std::io::Error`]s with the
@@ -85,10 +96,60 @@
 //! # }
 //! ```
 //!
+//! # Errors
+//!
+//! Every error is an [`std::io::Error`] with a number of the operating system, and each method says which come and why. Two
+//! come from anywhere: `ENOMEM`, when the machine has no memory left, and `EIO`, once the library has met a fault of its own in
+//! this filesystem. A call that fails has changed nothing, unless it says so.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! let fs = ermfs::Fs::builder().max_bytes(1 << 20).compress(ermfs::Compress::Never).build()?;
+//! let error = fs.write("/too-much", vec![1; 2 << 20]).unwrap_err();
+//! assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+//! fs.remove_file("/too-much")?; // which works in a full filesystem, too
+//! fs.write("/less", vec![1; 1 << 19])?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Threads and processes
 //!
 //! Everything is [`Send`] and [`Sync`], and one call is one step for all others: reads see no part of a write within a
 //! block, appends do not overlap, a rename has no in-between. After `fork` the child has a private copy of everything.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! let fs = ermfs::Fs::new()?;
+//! let log = ermfs::OpenOptions::new().append(true).create(true).open(&fs, "/log")?;
+//! std::thread::scope(|scope| {
+//!     for _ in 0..4 {
+//!         scope.spawn(|| {
+//!             use std::io::Write;
+//!             for _ in 0..100 {
+//!                 (&log).write_all(b"one line\n").expect("there is room");
+//!             }
+//!         });
+//!     }
+//! });
+//! assert_eq!(fs.read_to_string("/log")?.lines().filter(|line| *line == "one line").count(), 400);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Threads are kept apart in one of two modes. *Locked*: readers of a file share its lock, writers hold it alone. *Lockless*: who
+//! looks up, reads, opens what is there or closes takes no lock. Both do the same; a filesystem has the mode that
+//! `ERMFS_LOCKLESS` (0 or 1) in the environment says when the first one is made, else locked, or lockless with the feature of that
+//! name.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `lockless`: the lockless mode where the environment says nothing.
+//! - `cli`: the command `ermfs`, which mounts a filesystem of its own kind by FUSE. A program that wants to mount its own takes the
+//!   crate `ermfs-fuse`.
+//! - `header-check`, `failpoints` and `count-atomics` serve the project's own tests, and may change or go at any time.
 //!
 //! # Users
 //!

@@ -5,6 +5,28 @@
 //! `content` (the bytes of one file), `codec` (one block, one gzip member), and below them the
 //! crate `ermfs-memory`. The design is told in docs/DESIGN.md, what must hold in
 //! docs/INVARIANTS.md.
+//!
+//! This is what `ermfs` (for Rust), `libermfs` (for C) and `ermfs-fuse` are made of, and speaks the language of system calls:
+//! numbers for descriptors, libc's flags, bytes for paths, an [`Errno`] for an error. Programs are better off with `ermfs`;
+//! what is here may change with any version.
+//!
+//! ```
+//! use ermfs_core::{Config, Errno, Sink, Source, process};
+//!
+//! # fn main() -> ermfs_core::Result<()> {
+//! let root = process::fsmount(&Config { max_bytes: 1 << 20, ..Config::default() })?;
+//! let fd = process::openat(root, b"file", libc::O_CREAT | libc::O_RDWR, 0o600)?;
+//! assert_eq!(process::write(fd, &mut Source::new(b"bytes"))?, 5);
+//! let mut room = [0; 8];
+//! assert_eq!(process::pread(fd, &mut Sink::new(&mut room), 1)?, 4);
+//! assert_eq!(&room[..4], b"ytes");
+//! process::close(fd)?;
+//! assert_eq!(process::openat(root, b"none", libc::O_RDONLY, 0), Err(Errno::ENOENT));
+//! process::close(root)
+//! # }
+//! ```
+//!
+//! Every function may be called from any thread, in a fork child as well. Sizes and offsets are bytes.
 
 #![cfg_attr(
     loom,

@@ -6,6 +6,24 @@
 //! the kernel's caches within milliseconds. A request never ends the server: a panic while one is answered is `EIO` for
 //! it and, as everywhere, for that filesystem from then on. Owns the connection and its threads, the kernel's references to
 //! inodes (`nodes`) and its handles (`handles`). Never: logic of its own about files; it translates.
+//!
+//! Mounting takes /dev/fuse, and root or `fusermount3` (Debian: fuse3).
+//!
+//! ```no_run
+//! use ermfs_core::{Config, Fs};
+//! use ermfs_fuse::{Mount, MountOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let fs = Fs::new(&Config::default())?;
+//! let mount = Mount::new(fs, "/mnt/scratch".as_ref(), &MountOptions::default())?;
+//! // Any program can use /mnt/scratch now.
+//! mount.wait();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Mount`] may be used from any thread. The process that serves a mount does not use it by the kernel's calls itself: killed in
+//! the middle of one it could not end, and the mount would stay.
 
 mod attributes;
 mod caller;

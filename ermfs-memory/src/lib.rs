@@ -11,6 +11,27 @@
 //! allocators themselves do not know budgets), [`Counted`] (a reference-counted value) and the fallible counterparts of
 //! `Box` and `Vec` in this crate's root.
 //!
+//! It is a part of ERMFS; what is here may change with any version.
+//!
+//! ```
+//! use ermfs_memory::{AllocError, Budget, Kind, PAGE_SIZE, Page, Piece, Purpose};
+//!
+//! # fn main() -> Result<(), AllocError> {
+//! let budget = Budget::new(1 << 20, 85);
+//! budget.charge(Kind::Raw, PAGE_SIZE as u64, Purpose::Ordinary)?;
+//! let page = Page::alloc()?;
+//! let shared = page.share();
+//! assert!(!page.is_unique());
+//! drop((page, shared));
+//! budget.release(Kind::Raw, PAGE_SIZE as u64);
+//!
+//! let piece = Piece::alloc_from(b"of any length")?;
+//! assert_eq!(piece.as_slice(), b"of any length");
+//! assert_eq!(budget.charge(Kind::Raw, 2 << 20, Purpose::Ordinary), Err(AllocError::Budget));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! All of it may be used from any thread. In a forked child all of it is a private copy of the parent's and stays
 //! usable, provided that no other thread of the parent was inside a call of this crate at the moment of the fork.
 
