@@ -43,7 +43,7 @@ LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so
 COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check package clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -63,6 +63,7 @@ help:
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR; install-library, install-command: a part; make uninstall'
 	@echo 'make install-check     builds programs in C and C++ against an installed copy, shared and static'
+	@echo 'make package   the crates that can be published, each built from its package'
 	@echo 'make clean     removes everything built'
 
 tools:
@@ -225,6 +226,13 @@ uninstall:
 # Builds against an installed copy as anybody would.
 install-check: lib ermfs
 	@MAKE='$(MAKE)' CHECK_CC='$(CC)' tests/install/check.sh '$(TARGET_DIR)/install-check'
+
+# The crates that can be published, built from their packages. OFFLINE= : with the network.
+OFFLINE ?= --offline
+PACKAGES = ermfs-memory ermfs-core ermfs-fuse ermfs
+package: tools
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 \
+		$(CARGO) package --target-dir '$(TARGET_DIR)/packages' $(OFFLINE) $(PACKAGE_OPTIONS) $(addprefix --package ,$(PACKAGES)) --features ermfs/cli
 
 clean:
 	$(CARGO) clean
