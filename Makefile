@@ -43,7 +43,7 @@ LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so
 COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check package clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check package deny clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -63,7 +63,7 @@ help:
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR; install-library, install-command: a part; make uninstall'
 	@echo 'make install-check     builds programs in C and C++ against an installed copy, shared and static'
-	@echo 'make package   the crates that can be published, each built from its package'
+	@echo 'make package   the crates that can be published, each built from its package; make deny: licences, sources, advisories (cargo-deny)'
 	@echo 'make clean     removes everything built'
 
 tools:
@@ -233,6 +233,15 @@ PACKAGES = ermfs-memory ermfs-core ermfs-fuse ermfs
 package: tools
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 \
 		$(CARGO) package --target-dir '$(TARGET_DIR)/packages' $(OFFLINE) $(PACKAGE_OPTIONS) $(addprefix --package ,$(PACKAGES)) --features ermfs/cli
+
+# Licences, sources, versions twice; and what is known against a dependency, when the list of that can be had.
+deny: tools
+	@if ! $(CARGO) deny --version > /dev/null 2>&1; then \
+		echo 'SKIPPED: make deny (needs cargo-deny: cargo install --locked cargo-deny)'; exit 0; \
+	fi; \
+	$(CARGO) deny check bans licenses sources || exit 1; \
+	if $(CARGO) deny fetch db > /dev/null 2>&1; then $(CARGO) deny check advisories; \
+	else echo 'SKIPPED: advisories, whose database cannot be fetched'; fi
 
 clean:
 	$(CARGO) clean
