@@ -5,7 +5,7 @@
 //! threads would drop our things outside the gate.
 
 use core::cell::Cell;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use std::sync::OnceLock;
 
 pub(crate) use crossbeam_epoch::Guard;
@@ -30,6 +30,7 @@ struct Participant {
 
 impl Drop for Participant {
     fn drop(&mut self) {
+        OWN.set(ptr::null());
         self.inside.set(Some(gate::enter()));
     }
 }
@@ -37,6 +38,9 @@ impl Drop for Participant {
 thread_local! {
     static PARTICIPANT: Participant =
         Participant { handle: register(), retired: Cell::new(0), large: Cell::new(0), inside: Cell::new(None) };
+    /// Where `PARTICIPANT` is, from its first use until its drop begins. What has no destructor is reached without asking
+    /// whether it is there, in a few instructions.
+    static OWN: Cell<*const Participant> = const { Cell::new(ptr::null()) };
 }
 
 #[cold]
@@ -44,15 +48,32 @@ fn register() -> LocalHandle {
     COLLECTOR.get_or_init(Collector::new).register()
 }
 
+/// The calling thread's part, if it has one now.
+#[inline(always)]
+fn own<R>(work: impl FnOnce(&Participant) -> R) -> Option<R> {
+    // SAFETY: not null only while the thread's own participant is there, which stays where it is and is not dropped while
+    // this thread is in `work`.
+    unsafe { OWN.get().as_ref() }.map(work)
+}
+
 /// Pins the calling thread: nothing reachable now is freed before the guard is dropped.
-#[inline]
+#[inline(always)]
 pub(crate) fn pin() -> Guard {
+    own(Participant::pin).unwrap_or_else(pin_first)
+}
+
+#[cold]
+fn pin_first() -> Guard {
+    let first = |part: &Participant| {
+        OWN.set(part);
+        part.pin()
+    };
     // A thread that is too far in its end for a part of its own gets one for as long as the guard.
-    PARTICIPANT.try_with(Participant::pin).unwrap_or_else(|_| register().pin())
+    PARTICIPANT.try_with(first).unwrap_or_else(|_| register().pin())
 }
 
 impl Participant {
-    #[inline]
+    #[inline(always)]
     fn pin(&self) -> Guard {
         if self.retired.get() >= FLUSH_BYTES {
             self.push_on();
@@ -95,11 +116,11 @@ pub(super) unsafe fn retire_with<T, C>(
     // SAFETY: by contract, whatever thread it runs on.
     unsafe { guard.defer_unchecked(move || free(at, context)) };
     // A thread that is too far in its end to count frees by its last pin.
-    let retired = PARTICIPANT.try_with(|part| {
+    let retired = own(|part| {
         part.retired.set(part.retired.get().saturating_add(bytes));
         part.retired.get()
     });
-    if retired.is_ok_and(|retired| retired >= FLUSH_BYTES) {
+    if retired.is_some_and(|retired| retired >= FLUSH_BYTES) {
         // Handed on to all threads: this one may do nothing more for long.
         guard.flush();
     }
@@ -131,7 +152,7 @@ pub(super) fn note_look_of_thread<T>(_at: NonNull<T>) {}
 
 /// Whether the calling thread is pinned: then nothing that it retires can be freed before it unpins.
 pub(crate) fn is_pinned() -> bool {
-    PARTICIPANT.try_with(|part| part.handle.is_pinned()).unwrap_or(false)
+    own(|part| part.handle.is_pinned()).unwrap_or(false)
 }
 
 #[cfg(test)]
