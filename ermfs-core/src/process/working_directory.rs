@@ -28,7 +28,7 @@ pub(super) fn get() -> Option<Counted<Place, ByEpoch>> {
     }
 }
 
-/// Runs one of two, as [`FdTable::with`](super::fd_table::FdTable::with) does; neither when it is empty.
+/// Runs one of two, as [`fd_table::with`] does; neither when it is empty.
 #[inline]
 pub(super) fn with<A>(
     briefly: impl FnOnce(&Place) -> Option<A>,
@@ -57,7 +57,7 @@ fn with_pinned<A>(briefly: impl FnOnce(&Place) -> Option<A>, held: impl FnOnce(&
 /// Puts a new one in and gives back the one before.
 pub(super) fn replace(place: Option<Counted<Place, ByEpoch>>) -> Option<Counted<Place, ByEpoch>> {
     match fd_table::mode() {
-        Mode::Locked => LOCKED.replace(place, false),
+        Mode::Locked => LOCKED.replace(place),
         Mode::Lockless => {
             expect_pinning_readers();
             LOCKLESS.replace(place)
@@ -70,8 +70,8 @@ pub(super) fn switch(to: Mode) {
     match to {
         Mode::Lockless => {
             expect_pinning_readers();
-            LOCKLESS.replace(LOCKED.replace(None, false))
+            LOCKLESS.replace(LOCKED.replace(None))
         }
-        Mode::Locked => LOCKED.replace(LOCKLESS.replace(None), false),
+        Mode::Locked => LOCKED.replace(LOCKLESS.replace(None)),
     };
 }

@@ -111,8 +111,7 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
 
     fn install(&self, fd: i32, file: Counted<T, R>, close_on_exec: bool) {
         if let Ok(slot) = self.slot_of(fd) {
-            let before = slot.replace(Some(file), close_on_exec);
-            debug_assert!(before.is_none(), "a claimed number was open");
+            slot.fill(file, close_on_exec);
         }
     }
 
@@ -128,17 +127,20 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
         let slot = self.slot_made(index, &numbers)?;
         if numbers.is_free(index) {
             numbers.take(index);
-        } else if slot.is_empty() {
-            return Err(Errno::EBUSY);
+            slot.fill(file, close_on_exec);
+            return Ok(None);
         }
-        Ok(slot.replace(Some(file), close_on_exec))
+        let exchanged = slot.exchange(file, close_on_exec);
+        drop(numbers);
+        // What was not put in may be the last reference, and goes without the lock.
+        exchanged.map(Some).map_err(|_refused| Errno::EBUSY)
     }
 
     fn remove(&self, fd: i32) -> Result<Counted<T, R>> {
         let index = index_in(self.capacity, fd).ok_or(Errno::EBADF)?;
         let slot = self.slot(index).ok_or(Errno::EBADF)?;
         let mut numbers = self.numbers.lock();
-        let file = slot.replace(None, false).ok_or(Errno::EBADF)?;
+        let file = slot.take().ok_or(Errno::EBADF)?;
         numbers.free(index);
         Ok(file)
     }
@@ -169,5 +171,42 @@ impl<T, R: Reclaim<T>> Drop for Table<T, R> {
                 drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(slots, CHUNK)) });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::reclaim::{ByEpoch, Ends};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    static TABLE: OnceLock<Table<Asking, ByEpoch>> = OnceLock::new();
+    /// How many have ended under the mutex, and not.
+    static ENDED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+
+    struct Asking;
+    impl Ends for Asking {
+        fn end(&self) {
+            let is_free = TABLE.get().is_some_and(|table| table.numbers.try_lock().is_some());
+            ENDED[usize::from(is_free)].fetch_add(1, SeqCst);
+        }
+    }
+
+    fn asking() -> Counted<Asking, ByEpoch> {
+        Counted::try_new_reclaimed(Asking).map_err(|(error, _)| error).unwrap()
+    }
+
+    #[test]
+    fn what_is_closed_replaced_or_refused_ends_without_the_mutex() {
+        let table = TABLE.get_or_init(|| Table::new(10).unwrap());
+        let claimed = table.claim(0, false).unwrap();
+        assert_eq!(table.replace(claimed, asking(), false).err(), Some(Errno::EBUSY));
+        assert_eq!(table.remove(claimed).err(), Some(Errno::EBADF));
+        table.install(claimed, asking(), false);
+        drop(table.replace(claimed, asking(), false).unwrap());
+        drop(table.remove(claimed).unwrap());
+        assert_eq!(ENDED.each_ref().map(|count| count.load(SeqCst)), [0, 3]);
+        assert_eq!(table.used(), 0);
     }
 }

@@ -4,6 +4,9 @@
 //! old reference out and drops it where it likes. Owns the reference. The lock is a bit of the pointer
 //! and held for a few instructions, never across a call, so waiting is spinning.
 //!
+//! An empty slot is locked only by `replace`, which a slot of the descriptor table does not know: there it is filled by whoever
+//! has claimed the number, in one store, which nobody who finds it empty can undo.
+//!
 //! Order: the lock bit is taken with Acquire and given back with Release, so what a thread put in is
 //! seen whole by who takes it out.
 
@@ -51,30 +54,47 @@ impl<T, R: Reclaim<T>> Slot<T, R> {
     }
 
     /// One more reference to what is in it.
-    #[inline]
+    #[inline(always)]
     pub(in crate::process) fn get(&self) -> Option<Counted<T, R>> {
-        if self.is_empty() {
-            return None;
-        }
-        let word = self.lock();
+        let (word, raw) = self.lock_filled()?;
         failpoint!("locked.slot.held");
         // SAFETY: the pointer came from `into_raw`, and the slot's own reference cannot leave while the
         // slot is locked.
-        let shared = pointer(word).map(|raw| unsafe { Counted::share_raw_reclaimed(raw) });
+        let shared = unsafe { Counted::share_raw_reclaimed(raw) };
         self.unlock(word);
-        shared
+        Some(shared)
     }
 
-    /// Puts `value` and `flag` in and gives back what was there.
-    pub(in crate::process) fn replace(
-        &self,
-        value: Option<Counted<T, R>>,
-        flag: bool,
-    ) -> Option<Counted<T, R>> {
-        let new = value.map_or(ptr::null_mut(), |value| value.into_raw().as_ptr());
-        let old = self.lock();
-        self.unlock(new.map_addr(|address| address | if flag { FLAG } else { 0 }));
+    /// Fills an empty slot, which nobody else may fill or `replace`.
+    #[inline]
+    pub(super) fn fill(&self, value: Counted<T, R>, flag: bool) {
+        debug_assert!(self.is_empty(), "a claimed number was open");
+        self.unlock(word_of(value, flag));
+    }
+
+    /// Puts `value` in the place of what is there, which is the answer; in an empty slot it is not put, but given back.
+    pub(super) fn exchange(&self, value: Counted<T, R>, flag: bool) -> Result<Counted<T, R>, Counted<T, R>> {
+        let Some((_, old)) = self.lock_filled() else { return Err(value) };
+        self.unlock(word_of(value, flag));
         // SAFETY: the pointer came from `into_raw`, and having been swapped out it is taken back once.
+        Ok(unsafe { Counted::from_raw_reclaimed(old) })
+    }
+
+    /// Takes out what is in it.
+    #[inline]
+    pub(super) fn take(&self) -> Option<Counted<T, R>> {
+        let (_, old) = self.lock_filled()?;
+        self.unlock(ptr::null_mut());
+        // SAFETY: as in `exchange`.
+        Some(unsafe { Counted::from_raw_reclaimed(old) })
+    }
+
+    /// Puts `value` in and gives back what was there.
+    pub(in crate::process) fn replace(&self, value: Option<Counted<T, R>>) -> Option<Counted<T, R>> {
+        let new = value.map_or(ptr::null_mut(), |value| word_of(value, false));
+        let old = self.lock();
+        self.unlock(new);
+        // SAFETY: as in `exchange`.
         pointer(old).map(|raw| unsafe { Counted::from_raw_reclaimed(raw) })
     }
 
@@ -86,33 +106,38 @@ impl<T, R: Reclaim<T>> Slot<T, R> {
 
     /// Sets the flag; `None` when the slot is empty.
     pub(super) fn set_flag(&self, on: bool) -> Option<()> {
-        let word = self.lock();
-        let there = pointer(word).map(|_| ());
-        let changed = match there {
-            Some(()) => word.map_addr(|address| if on { address | FLAG } else { address & !FLAG }),
-            None => word,
-        };
-        self.unlock(changed);
-        there
+        let (word, _) = self.lock_filled()?;
+        self.unlock(word.map_addr(|address| if on { address | FLAG } else { address & !FLAG }));
+        Some(())
     }
 
-    /// The word as it was, without the lock bit that it has now.
-    #[inline]
-    fn lock(&self) -> *mut T {
+    /// Locks the slot if something is in it: the word as it was, without the lock bit that it has now, and what it names.
+    #[inline(always)]
+    fn lock_filled(&self) -> Option<(*mut T, NonNull<T>)> {
         let word = self.word.load(Relaxed).map_addr(|address| address & !LOCKED);
+        let raw = pointer(word)?;
         match self.word.compare_exchange(word, word.map_addr(|address| address | LOCKED), Acquire, Relaxed) {
-            Ok(word) => word,
-            Err(_) => self.lock_contended(),
+            Ok(_) => Some((word, raw)),
+            Err(_) => self.lock_contended(false).and_then(|word| Some((word, pointer(word)?))),
         }
     }
 
+    /// Locks the slot: the word as it was, without the lock bit that it has now.
+    fn lock(&self) -> *mut T {
+        self.lock_contended(true).expect("an empty slot will do")
+    }
+
+    /// As [`Slot::lock`]; an empty slot is locked only if it `may_be_empty`.
     #[cold]
-    fn lock_contended(&self) -> *mut T {
+    fn lock_contended(&self, may_be_empty: bool) -> Option<*mut T> {
         for round in 1u32.. {
             let word = self.word.load(Relaxed).map_addr(|address| address & !LOCKED);
+            if pointer(word).is_none() && !may_be_empty {
+                return None;
+            }
             let locked = word.map_addr(|address| address | LOCKED);
             if self.word.compare_exchange_weak(word, locked, Acquire, Relaxed).is_ok() {
-                return word;
+                return Some(word);
             }
             if round % 64 == 0 {
                 // The holder may have lost the processor.
@@ -132,8 +157,14 @@ impl<T, R: Reclaim<T>> Slot<T, R> {
 
 impl<T, R: Reclaim<T>> Drop for Slot<T, R> {
     fn drop(&mut self) {
-        drop(self.replace(None, false));
+        drop(self.replace(None));
     }
+}
+
+/// The word of a slot that holds `value`.
+#[inline]
+fn word_of<T, R: Reclaim<T>>(value: Counted<T, R>, flag: bool) -> *mut T {
+    value.into_raw().as_ptr().map_addr(|address| address | if flag { FLAG } else { 0 })
 }
 
 #[inline]
@@ -164,11 +195,13 @@ mod tests {
         assert!(
             slot.is_empty() && slot.get().is_none() && slot.flag().is_none() && slot.set_flag(true).is_none()
         );
-        assert!(slot.replace(Some(counted(Noted(1, &drops))), true).is_none());
+        assert!(slot.take().is_none() && slot.exchange(counted(Noted(0, &drops)), true).is_err());
+        assert_eq!(drops.swap(0, Relaxed), 1);
+        slot.fill(counted(Noted(1, &drops)), true);
         assert_eq!((slot.flag(), slot.get().map(|value| value.0)), (Some(true), Some(1)));
         assert_eq!(slot.set_flag(false), Some(()));
         assert_eq!((slot.flag(), slot.get().map(|value| value.0)), (Some(false), Some(1)));
-        let old = slot.replace(Some(counted(Noted(2, &drops))), false);
+        let old = slot.exchange(counted(Noted(2, &drops)), false).ok();
         assert_eq!((old.as_ref().map(|old| old.0), drops.load(Relaxed)), (Some(1), 0));
         drop(old);
         drop(slot);
@@ -195,7 +228,13 @@ mod tests {
                 });
             }
             for n in 1..=VALUES {
-                drop(slot.replace(Some(counted(Noted(n, &drops))), false));
+                // By each of the two ways in which a slot changes.
+                if n % 2 == 0 {
+                    drop(slot.take());
+                    slot.fill(counted(Noted(n, &drops)), false);
+                } else {
+                    drop(slot.replace(Some(counted(Noted(n, &drops)))));
+                }
             }
             stop.store(true, Relaxed);
         });
