@@ -29,17 +29,26 @@ pub(super) trait FdTable<T, R: Reclaim<T>>: Sync {
     /// The description that `fd` names. `EBADF` unless open.
     fn lookup(&self, fd: i32) -> Result<Counted<T, R>>;
 
-    /// Runs one of two on the description that `fd` names. `briefly`, where a description can be looked at without being
-    /// counted: it neither waits nor takes long, and declines (`None`) what it cannot do so. Else, and then, `held`; also
-    /// when the description ended under `briefly`, whose answer does not count then: the number may name another by now. `EBADF`
-    /// unless open.
+    /// Runs `look` on the description that `fd` names, where a description can be looked at without being counted; `None`
+    /// where it cannot. `look` neither waits nor takes long, and declines (`None`) what it cannot do so. `None` also when the
+    /// description ended meanwhile: the answer does not count then, for the number may name another by now. `EBADF` unless
+    /// open.
+    fn briefly<A>(&self, fd: i32, look: impl FnOnce(&T) -> Option<Result<A>>) -> Option<Result<A>>;
+
+    /// What [`with`] does, of this table.
+    #[cfg(test)]
     fn with<C, A>(
         &self,
         fd: i32,
         context: &mut C,
         briefly: impl FnOnce(&T, &mut C) -> Option<Result<A>>,
         held: impl FnOnce(&Counted<T, R>, &mut C) -> Result<A>,
-    ) -> Result<A>;
+    ) -> Result<A> {
+        match self.briefly(fd, |file| briefly(file, context)) {
+            Some(answer) => answer,
+            None => held(&self.lookup(fd)?, context),
+        }
+    }
 
     /// Whether `fd` still names `file`: for a call that had it looked up, and has since set what a call that closes `fd`
     /// looks at afterwards (D4).
@@ -125,13 +134,19 @@ macro_rules! in_use {
 }
 
 /// Makes the table in use, if it is not there yet.
-#[inline]
 fn need_table() -> Result<()> {
     let is_there = match mode() {
         Mode::Locked => LOCKED.get().is_some(),
         Mode::Lockless => LOCKLESS.get().is_some(),
     };
     if is_there { Ok(()) } else { make_table(mode()) }
+}
+
+/// The process's first number.
+#[cold]
+fn claim_first(lowest: i32, any: bool) -> Result<i32> {
+    need_table()?;
+    in_use!(table => table.claim(lowest, any), else Err(Errno::ENOMEM))
 }
 
 #[cold]
@@ -185,8 +200,7 @@ impl Claimed {
     /// # Errors
     /// `EMFILE`, `ENOMEM`.
     pub(super) fn new(lowest: i32, any: bool) -> Result<Claimed> {
-        need_table()?;
-        in_use!(table => table.claim(lowest, any), else Err(Errno::ENOMEM)).map(|fd| Claimed { fd })
+        in_use!(table => table.claim(lowest, any), else claim_first(lowest, any)).map(|fd| Claimed { fd })
     }
 
     /// Opens the number for `file` and answers it.
@@ -205,28 +219,34 @@ impl Drop for Claimed {
 }
 
 /// See [`FdTable::lookup`].
-#[inline]
+#[inline(always)]
 pub(super) fn lookup(fd: i32) -> Result<OpenFileRef> {
     in_use!(table => table.lookup(fd), else Err(Errno::EBADF))
 }
 
-/// See [`FdTable::with`].
-#[inline]
+/// Runs one of two on the description that `fd` names: `briefly`, where that can be (see [`FdTable::briefly`]); else, and where
+/// its answer does not count, `held`.
+///
+/// # Errors
+/// `EBADF` unless open.
+#[inline(always)]
 pub(super) fn with<C, A>(
     fd: i32,
     context: &mut C,
     briefly: impl FnOnce(&OpenFile, &mut C) -> Option<Result<A>>,
     held: impl FnOnce(&OpenFileRef, &mut C) -> Result<A>,
 ) -> Result<A> {
-    let briefly = |file: &OpenFile, context: &mut C| {
+    let look = |file: &OpenFile| {
         failpoint!("fd.looked_up");
         briefly(file, context)
     };
-    let held = |file: &OpenFileRef, context: &mut C| {
-        failpoint!("fd.looked_up");
-        held(file, context)
-    };
-    in_use!(table => table.with(fd, context, briefly, held), else Err(Errno::EBADF))
+    if let Some(answer) = in_use!(table => table.briefly(fd, look), else None) {
+        return answer;
+    }
+    // The one place of `held`: two would be two calls of what should be none.
+    let file = lookup(fd)?;
+    failpoint!("fd.looked_up");
+    held(&file, context)
 }
 
 /// See [`FdTable::still_names`].

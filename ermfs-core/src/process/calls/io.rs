@@ -44,14 +44,18 @@ pub fn write(fd: i32, source: &mut Source<'_>) -> Result<usize> {
 pub fn pread(fd: i32, sink: &mut Sink<'_>, offset: i64) -> Result<usize> {
     super::check_offset(offset)?;
     let _inside = gate::enter();
-    let start = sink.place();
     fd_table::with(
         fd,
-        sink,
-        |file, sink| file.read_briefly(sink, offset),
-        |file, sink| {
+        &mut (sink, None),
+        |file, (sink, start)| {
+            *start = Some(sink.place());
+            file.read_briefly(sink, offset)
+        },
+        |file, (sink, start)| {
             // The other may have been at it.
-            sink.go_back(&start);
+            if let Some(start) = start {
+                sink.go_back(start);
+            }
             file.read_at(sink, offset)
         },
     )

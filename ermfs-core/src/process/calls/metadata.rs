@@ -27,6 +27,7 @@ fn check_flags(flags: i32, known: i32) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL` for an unknown flag, `EBADF`, the walk's.
+#[inline]
 pub fn fstatat(dirfd: i32, path: &[u8], flags: i32) -> Result<libc::stat> {
     let known = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT | STAT_SYNC_FLAGS;
     check_flags(flags, known)?;
@@ -47,11 +48,13 @@ pub fn fstat(fd: i32) -> Result<libc::stat> {
     fd_table::with(fd, &mut (), |file, ()| Some(status_of(file)), |file, ()| status_of(file))
 }
 
-#[inline]
+/// Inlined, or the status is copied on its way up.
+#[inline(always)]
 fn status_of(file: &OpenFile) -> Result<libc::stat> {
     Ok(status(file.device(), &file.stat()?))
 }
 
+#[inline]
 fn status(device: u64, metadata: &Metadata) -> libc::stat {
     // SAFETY: a struct of integers, of which zero is a value; what is not set below is padding.
     let mut status: libc::stat = unsafe { core::mem::zeroed() };

@@ -78,20 +78,15 @@ impl<T, R: Reclaim<T>> Table<T, R> {
 }
 
 impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
-    #[inline]
+    #[inline(always)]
     fn lookup(&self, fd: i32) -> Result<Counted<T, R>> {
         self.slot_of(fd)?.get().ok_or(Errno::EBADF)
     }
 
-    #[inline]
-    fn with<C, A>(
-        &self,
-        fd: i32,
-        context: &mut C,
-        _briefly: impl FnOnce(&T, &mut C) -> Option<Result<A>>,
-        held: impl FnOnce(&Counted<T, R>, &mut C) -> Result<A>,
-    ) -> Result<A> {
-        held(&self.lookup(fd)?, context)
+    /// Never: what is looked at is counted.
+    #[inline(always)]
+    fn briefly<A>(&self, _fd: i32, _look: impl FnOnce(&T) -> Option<Result<A>>) -> Option<Result<A>> {
+        None
     }
 
     /// The slot's own lock orders the look after what was set.

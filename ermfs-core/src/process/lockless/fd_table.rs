@@ -78,25 +78,18 @@ impl<T: Send + Sync, R: Reclaim<T>> FdTable<T, R> for Table<T, R> {
     }
 
     #[inline]
-    fn with<C, A>(
-        &self,
-        fd: i32,
-        context: &mut C,
-        briefly: impl FnOnce(&T, &mut C) -> Option<Result<A>>,
-        held: impl FnOnce(&Counted<T, R>, &mut C) -> Result<A>,
-    ) -> Result<A> {
-        let slot = self.slot_of(fd)?;
+    fn briefly<A>(&self, fd: i32, look: impl FnOnce(&T) -> Option<Result<A>>) -> Option<Result<A>> {
+        let slot = match self.slot_of(fd) {
+            Ok(slot) => slot,
+            Err(error) => return Some(Err(error)),
+        };
         let looked = {
             let guard = epoch::pin();
-            let seen = slot.see(&guard).ok_or(Errno::EBADF)?;
-            briefly(seen.get(), context).map(|answer| (answer, seen.has_owner()))
+            let Some(seen) = slot.see(&guard) else { return Some(Err(Errno::EBADF)) };
+            look(seen.get()).map(|answer| (answer, seen.has_owner()))
         };
-        if let Some((answer, true)) = looked {
-            return answer;
-        }
         // An answer that does not count goes here, not under the pin.
-        drop(looked);
-        held(&slot.get().ok_or(Errno::EBADF)?, context)
+        looked.and_then(|(answer, counts)| counts.then_some(answer))
     }
 
     fn still_names(&self, fd: i32, file: &Counted<T, R>) -> bool {
