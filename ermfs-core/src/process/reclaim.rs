@@ -18,7 +18,8 @@ use crate::sync::atomic::{
 
 /// What a value gives up with its last owner. Readers with a pin may look at it during and after that.
 pub trait Ends: Sized {
-    /// Called once. What readers may look at must outlive their pins, so this frees none of it directly.
+    /// Called once, inside the [gate](crate::gate). What readers may look at must outlive their pins, so this frees none of
+    /// it directly.
     fn end(&self);
 
     /// Frees the memory of a value that has ended, as soon as nobody looks at it.

@@ -26,12 +26,12 @@ pub(in crate::process) fn current_umask() -> u32 {
 /// `EMFILE` when the table is full, `EBADF`, and those of [`OpenFile::open`].
 pub fn openat(dirfd: i32, path: &[u8], flags: i32, mode: u32) -> Result<i32> {
     // Looked at before the path, as the kernel does.
-    checked_flags(flags)?;
+    let checked = checked_flags(flags)?;
     // The number first: a call that fails for want of one must not have created anything.
     let open = |at: At<'_>| {
         let claimed = Claimed::new(0, flags & O_ANYFD != 0)?;
         failpoint!("fd.claimed");
-        Ok((claimed, OpenFile::open(at, path, flags, mode)?))
+        Ok((claimed, OpenFile::open_checked(at, path, checked, mode)?))
     };
     let install =
         |(claimed, file): (Claimed, OpenFileRef)| claimed.install(file, flags & libc::O_CLOEXEC != 0);

@@ -102,6 +102,15 @@ impl OpenFile {
     pub fn open(at: At<'_>, path: &[u8], flags: i32, mode: u32) -> Result<OpenFileRef> {
         let flags = checked_flags(flags)?;
         let _operation = Operation::begin(at.fs)?;
+        OpenFile::open_checked(at, path, flags, mode)
+    }
+
+    /// As [`OpenFile::open`], with what [`checked_flags`] made of the flags, in an operation of the caller's on the filesystem.
+    ///
+    /// # Errors
+    /// As [`OpenFile::open`], but for those of the flags.
+    #[inline]
+    pub(super) fn open_checked(at: At<'_>, path: &[u8], flags: i32, mode: u32) -> Result<OpenFileRef> {
         let how = how_of(flags, mode);
         // Before anything is changed that this could not take back.
         recycle::reserve()?;
@@ -221,6 +230,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// `EIO` for a poisoned filesystem.
+    #[inline(always)]
     pub fn stat(&self) -> Result<Metadata> {
         let _operation = Operation::on(self.inode().space())?;
         Ok(self.inode().stat())
@@ -308,7 +318,6 @@ impl Ends for OpenFile {
                 unsafe { self.0.end() };
             }
         }
-        let _inside = crate::gate::enter();
         failpoint!("description.ended");
         let _left = Left(&self.place);
         // Also in a poisoned filesystem: whoever waits for them wakes up and sees.
