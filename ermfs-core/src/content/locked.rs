@@ -18,10 +18,24 @@ impl Exclusion for Locked {
         content.read_locked(offset, sink)
     }
 
+    /// Nobody looks while the lock is held alone: all that is raw and only this file's.
     #[inline]
-    fn write_unseen(_: &Content, _: &mut Books, _: &Part, _: Holes, _: &mut Source<'_>) -> Option<Writable> {
-        // Where nobody looks, everything can be changed in place: `change_block`.
-        None
+    fn write_unseen(
+        content: &Content,
+        books: &mut Books,
+        part: &Part,
+        holes: Holes,
+        source: &mut Source<'_>,
+    ) -> Option<Writable> {
+        let mut block = content.map.sole_raw(part.index, books)?;
+        // SAFETY: as in `change_block`.
+        let block = unsafe { block.as_mut() };
+        let ready = block.make_writable(part.range(), holes, part.purpose(content.size()));
+        if ready.len > 0 {
+            block.write(part.range().start, ready.len, source);
+            content.account_pages(books, ready.added as isize);
+        }
+        Some(ready)
     }
 
     #[inline]

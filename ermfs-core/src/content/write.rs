@@ -26,6 +26,13 @@ impl Part {
     pub(super) fn range(&self) -> Range<usize> {
         self.inner..self.inner + self.n
     }
+
+    /// On whose behalf memory is charged for it in a block that is there: overwriting may use the reserve, so that a full
+    /// filesystem's files can be changed.
+    #[inline]
+    pub(super) fn purpose(&self, size: u64) -> Purpose {
+        if self.range().end <= valid_in(self.index, size) { Purpose::Reserved } else { Purpose::Ordinary }
+    }
 }
 
 impl Content {
