@@ -144,7 +144,8 @@ impl Content {
         let result = change(&mut books);
         self.book_logical(before, &books);
         // Also after a failure: part of the bytes may have changed.
-        self.version.fetch_add(1, Ordering::Release);
+        // Not one step: it is written under the lock only.
+        self.version.store(self.version.load(Ordering::Relaxed) + 1, Ordering::Release);
         if self.exported.load(Ordering::Relaxed) {
             self.forget_export();
         }
@@ -299,7 +300,13 @@ impl Content {
         // Set first: a change from now on looks for the export, and one before has another version.
         self.exported.store(true, Ordering::SeqCst);
         self.space.sealed.insert(&self.space, self.key(), version, fd, bytes);
-        if self.version() != version {
+        // And once more: who was just forgetting an earlier export may have unset it, and then looked too soon to find this.
+        self.exported.store(true, Ordering::SeqCst);
+        // Under the lock: a change was made before and is seen, or sees that there may be an export.
+        let books = self.books.read();
+        let is_current = self.version() == version;
+        drop(books);
+        if !is_current {
             self.forget_export();
         }
     }
@@ -318,9 +325,13 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        // Nobody is left who could be looking.
-        self.clear_as::<Locked>();
-        self.space.sealed.remove(&self.space, self.key());
+        // Nobody is left who could be looking. An inode's content was cleared already, when its last hold went.
+        if self.size() > 0 || !self.map.is_empty() {
+            self.clear_as::<Locked>();
+        }
+        if self.exported.load(Ordering::Relaxed) {
+            self.forget_export();
+        }
     }
 }
 

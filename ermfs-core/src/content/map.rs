@@ -77,6 +77,11 @@ impl BlockMap {
         BlockMap { root: Slot::empty() }
     }
 
+    /// Whether nothing is in it, not even a node.
+    pub(super) fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
     /// The block at `index`.
     #[inline]
     pub(super) fn get<'k>(&self, index: u64, keep: &'k impl Keeps) -> Option<BlockRef<'k>> {
