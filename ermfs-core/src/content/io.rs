@@ -49,6 +49,18 @@ impl<'a> Parts<'a> {
     #[inline]
     fn for_each(&mut self, n: usize, mut use_part: impl FnMut(*mut u8, usize, usize)) {
         assert!(n <= self.remaining, "more bytes asked for than the buffers hold");
+        if n > self.current_len {
+            return self.for_each_of_several(n, use_part);
+        }
+        if n > 0 {
+            use_part(self.current, n, 0);
+            self.advance(n);
+        }
+    }
+
+    /// The same where it is more than the rest of one part.
+    #[cold]
+    fn for_each_of_several(&mut self, n: usize, mut use_part: impl FnMut(*mut u8, usize, usize)) {
         let mut done = 0;
         while done < n {
             let (part, len) = self.part();

@@ -106,8 +106,8 @@ impl PackedBlock {
 
     pub(super) fn read(&self, from: usize, n: usize, sink: &mut Sink<'_>) -> Result<()> {
         let data = n.min(self.raw_len().saturating_sub(from));
-        if data > 0 {
-            self.read_data(from, data, sink)?;
+        if data > 0 && !self.put_kept(from, data, sink) {
+            self.read_inflated(from, data, sink)?;
         }
         sink.put_zeros(n - data);
         Ok(())
@@ -124,6 +124,7 @@ impl PackedBlock {
         kept
     }
 
+    #[inline(always)]
     fn put_kept(&self, from: usize, n: usize, sink: &mut Sink<'_>) -> bool {
         if !self.is_member {
             sink.put_slice(&self.piece.as_slice()[from..from + n]);
@@ -132,10 +133,8 @@ impl PackedBlock {
         self.with_copy(|bytes| sink.put_slice(&bytes[from..from + n]))
     }
 
-    fn read_data(&self, from: usize, n: usize, sink: &mut Sink<'_>) -> Result<()> {
-        if self.put_kept(from, n, sink) {
-            return Ok(());
-        }
+    #[cold]
+    fn read_inflated(&self, from: usize, n: usize, sink: &mut Sink<'_>) -> Result<()> {
         if n < self.raw_len() {
             // A copy is worth its memory when more of the block is asked for: a read that starts with the
             // block is likely to go on, any other shows it by coming back.
@@ -155,7 +154,7 @@ impl PackedBlock {
     }
 
     /// Runs `use_bytes` on the inflated copy, if one is kept.
-    #[inline]
+    #[inline(always)]
     fn with_copy(&self, use_bytes: impl FnOnce(&[u8])) -> bool {
         if self.copy.load(Ordering::Relaxed).is_null() {
             return false;
