@@ -59,23 +59,32 @@ impl Content {
     /// Packs every changed block, as long as nobody opens the file for writing. What is left then,
     /// the last close of that writer packs.
     pub fn pack(&self) {
+        let mut next = self.next_to_pack(0);
+        if next.is_none() {
+            return;
+        }
         let Ok(mut scratch) = Scratch::take() else { return };
-        let mut from = 0;
-        while self.writers.load(Ordering::Acquire) == 0 {
-            let Some(candidate) = self.next_to_pack(from) else { return };
-            from = candidate.index + 1;
+        while let Some(candidate) = next {
+            let from = candidate.index + 1;
             // What cannot be packed for lack of memory stays raw, and dirty for the next time.
             if let Some(packed) = self.pack_block(&candidate, &mut scratch) {
                 in_mode!(self, E => self.put_packed::<E>(candidate, packed));
             }
             gate::breathe();
+            next = self.next_to_pack(from);
         }
     }
 
-    /// The first changed raw block from `from` on. When there is none the file is clean.
+    /// The first changed raw block from `from` on, unless somebody writes the file. When there is none the file is clean.
     fn next_to_pack(&self, from: u64) -> Option<Candidate> {
+        if self.writers.load(Ordering::Acquire) != 0 {
+            return None;
+        }
         let guard = self.books.read();
         let books: &Books = &guard;
+        if books.dirty.is_empty() {
+            return None;
+        }
         let range = books.dirty.start.max(from)..books.dirty.end;
         let found = self.map.for_each(range, books, |index, slot, block| {
             let BlockRef::Raw(raw) = block else { return ControlFlow::Continue(()) };
@@ -84,7 +93,7 @@ impl Content {
             };
             ControlFlow::Break(Candidate { index, block, valid: valid_in(index, self.size()) })
         });
-        if found.is_none() && !books.dirty.is_empty() {
+        if found.is_none() {
             let to = books.dirty.end;
             drop(guard);
             self.note_packed(to);
