@@ -34,6 +34,7 @@ impl Fs {
     ///
     /// # Errors
     /// Those of [`Fs::lookup`].
+    #[inline]
     pub fn stat(at: At<'_>, path: &[u8], follow_last: bool) -> Result<Metadata> {
         check_path(path)?;
         loop {

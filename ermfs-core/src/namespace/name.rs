@@ -64,7 +64,7 @@ impl NameHasher {
         Ok(Name { bytes, hash: self.hash(bytes) })
     }
 
-    #[inline]
+    #[inline(never)]
     fn hash(&self, bytes: &[u8]) -> u32 {
         let n = bytes.len();
         let mut state = self.seed[0] ^ n as u64;

@@ -89,7 +89,7 @@ impl<'g> Walk<'g> {
     }
 
     /// Looks `name` up in a directory.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, dir: Reached<'g>, name: &[u8]) -> Result<Option<Reached<'g>>> {
         let entries = &directory_of(dir)?.entries;
         failpoint!("walk.directory");

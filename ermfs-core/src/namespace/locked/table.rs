@@ -124,7 +124,7 @@ impl Table {
     }
 
     /// The place of `name`. Good until something is taken out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, name: Name<'_>) -> Option<usize> {
         self.find_where(name.hash, |entry| entry.name.as_bytes() == name.bytes)
     }
@@ -133,7 +133,7 @@ impl Table {
         self.find_where(hash, |entry| entry.inode == Some(inode))
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_where(&self, hash: u32, mut is: impl FnMut(&Entry) -> bool) -> Option<usize> {
         if self.indexed {
             let entries = &self.entries[..];

@@ -246,7 +246,7 @@ impl Directory {
 impl Entries for Directory {
     type Sealed<'a> = Sealed<'a>;
 
-    #[inline]
+    #[inline(never)]
     fn lookup<'g>(&self, name: Name<'_>, guard: &'g Guard) -> Option<Reached<'g>> {
         let found = self.record.value(self.table()?.find(name)?)?;
         // SAFETY: found under the pin.
