@@ -121,12 +121,18 @@ impl Start {
             return Err(Errno::ENAMETOOLONG);
         }
         if dirfd != AT_FDCWD {
-            return Ok(Start::File(fd_table::lookup(dirfd)?));
+            return Start::of_descriptor(dirfd);
         }
         if path.first() == Some(&b'/') {
             return Ok(Start::Default(default_place()?));
         }
         Start::working_directory()
+    }
+
+    /// A call of its own, or the common start would be one.
+    #[inline(never)]
+    fn of_descriptor(dirfd: i32) -> Result<Start> {
+        Ok(Start::File(fd_table::lookup(dirfd)?))
     }
 
     /// The working directory.
