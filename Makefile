@@ -43,7 +43,7 @@ LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so
 COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics install install-library install-command uninstall install-check package deny clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library install-command uninstall install-check package deny clean
 .DELETE_ON_ERROR:
 
 all: lib
@@ -60,6 +60,8 @@ help:
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
 	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads;'
 	@echo '               make bench-atomics: what a call writes to memory that threads share'
+	@echo 'make counts    instructions of twelve calls under callgrind, against benches/instructions.txt; COUNTS_TOLERANCE=2 per cent;'
+	@echo '               make counts-update: writes that file anew'
 	@echo 'make header    include/ermfs.h anew'
 	@echo 'make install   to PREFIX ($(PREFIX)), under DESTDIR; install-library, install-command: a part; make uninstall'
 	@echo 'make install-check     builds programs in C and C++ against an installed copy, shared and static'
@@ -178,6 +180,15 @@ bench-lockless: lib
 # BENCH_ARGS: --calls N, --only TEXT, --where
 bench-atomics: tools
 	$(CARGO) bench --package ermfs --bench atomics --features count-atomics -- $(BENCH_ARGS)
+
+# Instructions per call, which a busy machine does not change. A slow-down shows where it is made.
+counts: lib
+	@$(call compile,instructions,c_tests/instructions.c)
+	@scripts/count-instructions.sh '$(PROGRAMS)/instructions' '$(LIB_DIR)'
+
+counts-update: lib
+	@$(call compile,instructions,c_tests/instructions.c)
+	@scripts/count-instructions.sh --update '$(PROGRAMS)/instructions' '$(LIB_DIR)'
 
 # BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
 bench: lib
