@@ -1,9 +1,62 @@
 use super::*;
 
+use ermfs_memory::inject::{Which, arm, disarm};
+
+use crate::content::Source;
+use crate::errno::Errno;
+use crate::fs::Config;
+use crate::process::{close, fsmount, fstat, fstatat, openat, pwrite, unlinkat};
+use crate::testing;
+
 #[test]
 fn labels_are_listed_once() {
     for (at, label) in LABELS.iter().enumerate() {
         assert!(is_ours(label) && !is_listed(&LABELS[..at], label), "{label}");
         assert!(!is_listed(ermfs_memory::inject::LABELS, label), "{label}");
     }
+}
+
+/// Makes `call` while all places of one label refuse, and so with every label: `check` looks at what each failure has left,
+/// and is told the label. What it gave where nothing kept it from that is given up, but for the last.
+fn by_label<R>(
+    mut call: impl FnMut() -> crate::Result<R>,
+    mut undo: impl FnMut(R),
+    mut check: impl FnMut(&str),
+) -> R {
+    for label in ermfs_memory::inject::LABELS.iter().chain(LABELS) {
+        arm(Which::Named(label));
+        let answer = call();
+        disarm();
+        match answer {
+            Ok(answer) => undo(answer),
+            Err(_) => check(label),
+        }
+    }
+    call().unwrap()
+}
+
+#[test]
+fn an_open_that_fails_has_neither_made_nor_emptied_a_file() {
+    testing::alone(module_path!(), "an_open_that_fails_has_neither_made_nor_emptied_a_file", || {
+        let root = fsmount(&Config::default()).unwrap();
+        let mut failed = Vec::new();
+        let fd = by_label(
+            || openat(root, b"f", libc::O_CREAT | libc::O_RDWR, 0o644),
+            |fd| close(fd).and_then(|()| unlinkat(root, b"f", 0)).unwrap(),
+            |label| {
+                failed.push(label.to_owned());
+                assert_eq!(fstatat(root, b"f", 0).err(), Some(Errno::ENOENT), "{label}: it is there");
+            },
+        );
+        let write = || assert_eq!(pwrite(fd, &mut Source::new(b"kept"), 0), Ok(4));
+        write();
+        let again = by_label(
+            || openat(root, b"f", libc::O_WRONLY | libc::O_TRUNC, 0),
+            |fd| close(fd).map(|()| write()).unwrap(),
+            |label| assert_eq!(fstat(fd).unwrap().st_size, 4, "{label}: it was emptied"),
+        );
+        assert!(failed.len() > 2, "{failed:?}");
+        close(again).unwrap();
+        close(fd).unwrap();
+    });
 }
