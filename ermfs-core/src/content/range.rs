@@ -106,7 +106,8 @@ impl Content {
         let mut added = ChargedVec::new(&self.space, Purpose::Ordinary);
         let filled = self.add_pages::<E>(books, offset, end, &mut added);
         if filled.is_err() {
-            for &(index, mask) in added.iter() {
+            // Of a block that got no page there may not even be a way to it.
+            for &(index, mask) in added.iter().filter(|(_, mask)| *mask != 0) {
                 let give_up = |block: &mut RawBlock| {
                     block.give_up(mask);
                     Ok(Changed { result: (), pages: -(mask.count_ones() as isize), end: 0 })

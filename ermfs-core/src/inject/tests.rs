@@ -5,7 +5,7 @@ use ermfs_memory::inject::{Which, arm, disarm};
 use crate::content::Source;
 use crate::errno::Errno;
 use crate::fs::Config;
-use crate::process::{close, fsmount, fstat, fstatat, openat, pwrite, unlinkat};
+use crate::process::{close, fallocate, fsmount, fstat, fstatat, openat, pwrite, statistics, unlinkat};
 use crate::testing;
 
 #[test]
@@ -58,5 +58,27 @@ fn an_open_that_fails_has_neither_made_nor_emptied_a_file() {
         assert!(failed.len() > 2, "{failed:?}");
         close(again).unwrap();
         close(fd).unwrap();
+    });
+}
+
+#[test]
+fn an_allocation_that_fails_on_its_way_leaves_the_file_as_it_was() {
+    testing::alone(module_path!(), "an_allocation_that_fails_on_its_way_leaves_the_file_as_it_was", || {
+        let root = fsmount(&Config::default()).unwrap();
+        for number in 1..60 {
+            let fd = openat(root, b"f", libc::O_CREAT | libc::O_TRUNC | libc::O_RDWR, 0o644).unwrap();
+            // Blocks that there is no way to yet; of the first ones some get their pages.
+            arm(Which::All(number));
+            let allocated = fallocate(fd, 0, 1000, 40 << 16);
+            disarm();
+            let size = fstat(fd).unwrap().st_size;
+            assert_eq!(
+                size,
+                if allocated.is_ok() { 1000 + (40 << 16) } else { 0 },
+                "{number}: {allocated:?}"
+            );
+            assert_eq!(statistics(root).unwrap().errors, 0);
+            close(fd).unwrap();
+        }
     });
 }
