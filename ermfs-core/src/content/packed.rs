@@ -14,7 +14,7 @@ use super::io::Sink;
 use super::scratch::Scratch;
 use crate::codec;
 use crate::epoch;
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::space::Space;
 
 /// The form of a packed block.
@@ -99,8 +99,11 @@ impl PackedBlock {
         }
         let counters = &self.space.counters;
         counters.blocks_inflated.fetch_add(1, Ordering::Relaxed);
-        codec::unpack(self.piece.as_slice(), room).inspect_err(|_| {
-            counters.errors.fetch_add(1, Ordering::Relaxed);
+        codec::unpack(self.piece.as_slice(), room).inspect_err(|error| {
+            // Want of memory is no damage.
+            if *error == Errno::EIO {
+                counters.errors.fetch_add(1, Ordering::Relaxed);
+            }
         })
     }
 

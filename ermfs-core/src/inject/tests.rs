@@ -2,10 +2,12 @@ use super::*;
 
 use ermfs_memory::inject::{Which, arm, disarm};
 
-use crate::content::Source;
+use crate::content::{Sink, Source};
 use crate::errno::Errno;
 use crate::fs::Config;
-use crate::process::{close, fallocate, fsmount, fstat, fstatat, openat, pwrite, statistics, unlinkat};
+use crate::process::{
+    close, fallocate, fsmount, fstat, fstatat, openat, pread, pwrite, statistics, unlinkat,
+};
 use crate::testing;
 
 #[test]
@@ -80,5 +82,24 @@ fn an_allocation_that_fails_on_its_way_leaves_the_file_as_it_was() {
             assert_eq!(statistics(root).unwrap().errors, 0);
             close(fd).unwrap();
         }
+    });
+}
+
+#[test]
+fn want_of_memory_is_not_counted_as_damage() {
+    testing::alone(module_path!(), "want_of_memory_is_not_counted_as_damage", || {
+        let root = fsmount(&Config::default()).unwrap();
+        let fd = openat(root, b"f", libc::O_CREAT | libc::O_RDWR, 0o644).unwrap();
+        assert_eq!(pwrite(fd, &mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
+        close(fd).unwrap();
+        let fd = openat(root, b"f", libc::O_RDONLY, 0).unwrap();
+        let mut room = [0; 5000];
+        // A thread that has inflated nothing yet.
+        arm(Which::Named("codec.state"));
+        assert_eq!(pread(fd, &mut Sink::new(&mut room), 0), Err(Errno::ENOMEM));
+        disarm();
+        assert_eq!(pread(fd, &mut Sink::new(&mut room), 0), Ok(5000));
+        assert_eq!((statistics(root).unwrap().errors, room), (0, [b'x'; 5000]));
+        close(fd).unwrap();
     });
 }
