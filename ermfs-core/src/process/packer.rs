@@ -139,10 +139,18 @@ fn work() {
 impl Job {
     fn run(self) {
         let Job { file, fs } = self;
-        let Some(inode) = file.take() else { return };
+        if let Some(inode) = file.take() {
+            Job::pack(&fs, inode);
+        }
+        // This thread may now sleep for long, and would keep to itself what it retired: that of the file, or, where it went
+        // while it waited, its shell.
+        garbage::settle();
+    }
+
+    fn pack(fs: &Arc<Fs>, inode: InodeRef) {
         // A panic poisons the filesystem (see `Operation`) and must not take the thread with it.
         let packing = std::panic::AssertUnwindSafe(|| {
-            let Ok(_operation) = Operation::begin(&fs) else { return };
+            let Ok(_operation) = Operation::begin(fs) else { return };
             if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
                 inode.packing(content, || content.pack());
             }
@@ -151,8 +159,6 @@ impl Job {
         let _ = std::panic::catch_unwind(packing);
         // Perhaps the last reference; then all of the file goes here.
         drop(inode);
-        // This thread may now sleep for long, and would keep to itself what it retired.
-        garbage::settle();
     }
 }
 
@@ -218,6 +224,38 @@ mod tests {
             crate::epoch::flush();
             assert_eq!(fs.statistics().metadata_bytes, empty.metadata_bytes);
             assert_eq!(Arc::strong_count(&fs), 1);
+        });
+    }
+
+    #[test]
+    fn what_a_sleeping_packer_met_gone_is_freed() {
+        testing::alone(module_path!(), "what_a_sleeping_packer_met_gone_is_freed", || {
+            HOME.store(gate::generation(), Release);
+            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let root = fs.root();
+            let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
+            Fs::mknod(at, b"f", 0o600, 0).unwrap();
+            Fs::unlink(at, b"f").unwrap();
+            testing::settle();
+            let empty = fs.statistics().metadata_bytes;
+            let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
+            assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
+            drop(file);
+            Fs::unlink(at, b"f").unwrap();
+            let (sleeps, awake) = std::sync::mpsc::channel();
+            let (end, ends) = std::sync::mpsc::channel::<()>();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    next_job().unwrap().run();
+                    sleeps.send(()).unwrap();
+                    // The thread goes on, and does nothing.
+                    let _ = ends.recv();
+                });
+                awake.recv().unwrap();
+                testing::settle();
+                assert_eq!(fs.statistics().metadata_bytes, empty);
+                drop(end);
+            });
         });
     }
 
