@@ -15,6 +15,7 @@ JOBS ?= 2
 TEST_TIMEOUT ?= 300
 LONG_CALLS ?= 200000
 LOOM_BOUND ?= 2
+FAILURES ?= some
 
 # ERMFS_LOCKLESS=1: what is built is lockless where nothing says otherwise; what is run is so in any case, by the environment.
 export ERMFS_LOCKLESS
@@ -43,7 +44,8 @@ LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so
 COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library install-command uninstall install-check package deny clean
+	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library \
+	install-command uninstall install-check package deny clean test-failures test-limits
 .DELETE_ON_ERROR:
 
 all: lib
@@ -55,6 +57,8 @@ help:
 	@echo 'make test      every test; make test-long: $(LONG_CALLS) random calls beside the kernel, per compression setting'
 	@echo 'make loom      models of the lock-free protocols, every order of accesses with up to LOOM_BOUND=$(LOOM_BOUND) interruptions a thread'
 	@echo 'make test-threads      what threads see of each other and may stop in each other, in both modes'
+	@echo 'make test-failures     what can fail is made to, place after place; FAILURES=all: every place'
+	@echo 'make test-limits       a full filesystem, every bit of members, a million files: the numbers that make test has smaller'
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
@@ -98,7 +102,7 @@ demo: lib
 	@$(call compile,demo,c_tests/demo.c)
 	'$(PROGRAMS)/demo' $(DEMO_ARGS)
 
-test: test-rust test-threads test-c install-check loom
+test: test-rust test-threads test-failures test-c install-check loom
 	@echo 'make test: all passed'
 
 test-rust: tools
@@ -136,6 +140,24 @@ test-threads: tools
 			&& ERMFS_LOCKLESS=$$lockless $(CARGO) test --package ermfs-core --features failpoints --lib -- stopped ended || exit 1; \
 	done
 	@echo 'make test-threads: all passed'
+
+# FAILURES: all for every place that can fail, which takes long; else one in some.
+test-failures: tools
+	@for lockless in 0 1; do \
+		echo "== ERMFS_LOCKLESS=$$lockless"; \
+		ERMFS_LOCKLESS=$$lockless ERMFS_INJECTOR=$(FAILURES) $(CARGO) test --package ermfs --features injector --test injector -- --nocapture \
+			&& ERMFS_LOCKLESS=$$lockless $(CARGO) test --package ermfs-core --features injector --lib -- inject || exit 1; \
+	done
+	@echo 'make test-failures: all passed'
+
+# In release builds.
+test-limits: tools
+	@for lockless in 0 1; do \
+		echo "== ERMFS_LOCKLESS=$$lockless"; \
+		ERMFS_LOCKLESS=$$lockless ERMFS_LIMITS=all $(CARGO) test --release --package ermfs --test limits -- --nocapture \
+			&& ERMFS_LOCKLESS=$$lockless ERMFS_LIMITS=all $(CARGO) test --release --package ermfs-core --lib -- --nocapture a_flipped_bit || exit 1; \
+	done
+	@echo 'make test-limits: all passed'
 
 test-long: lib
 	@for compress in close background never; do \
