@@ -45,7 +45,7 @@ COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
 	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library \
-	install-command uninstall install-check package deny clean test-failures test-limits
+	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools
 .DELETE_ON_ERROR:
 
 all: lib
@@ -62,7 +62,9 @@ help:
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
-	@echo 'make bench     the benchmarks; make bench-lockless: the two modes beside a tmpfs, by number of threads;'
+	@echo 'make bench     every line of the targets in both modes, into docs/PERFORMANCE.md (some 12 minutes, 4 GiB of memory);'
+	@echo '               make bench-quick: smaller data, in a minute or two, writes nothing;'
+	@echo '               make bench-lockless: the two modes beside a tmpfs, by number of threads;'
 	@echo '               make bench-atomics: what a call writes to memory that threads share'
 	@echo 'make counts    instructions of twelve calls under callgrind, against benches/instructions.txt; COUNTS_TOLERANCE=2 per cent;'
 	@echo '               make counts-update: writes that file anew'
@@ -212,9 +214,25 @@ counts-update: lib
 	@$(call compile,instructions,c_tests/instructions.c)
 	@scripts/count-instructions.sh --update '$(PROGRAMS)/instructions' '$(LIB_DIR)'
 
-# BENCH_ARGS: --quick, --rounds N, --only memory|names|raw|packed
-bench: lib
-	ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(BENCH_ARGS)
+# What is compared to a command that is not there is left out aloud.
+bench_targets = ERMFS_LIBRARY='$(LIB_DIR)/libermfs.so' $(CARGO) bench --package ermfs --bench targets -- $(1) $(BENCH_ARGS)
+bench-tools: tools
+	@command -v gzip > /dev/null || echo 'SKIPPED: what is compared to gzip (Debian: apt-get install gzip)'
+	@command -v bgzip > /dev/null || echo 'SKIPPED: what is compared to bgzip (Debian: apt-get install tabix)'
+	@command -v sqlite3 > /dev/null || command -v python3 > /dev/null \
+		|| echo 'SKIPPED: database pages (Debian: apt-get install sqlite3)'
+
+# Writes docs/PERFORMANCE.md, but for what is written by hand. BENCH_ARGS: --rounds N
+bench: lib bench-tools
+	@$(call compile,benchmark_lockless,c_tests/benchmark_lockless.c)
+	'$(PROGRAMS)/benchmark_lockless' --threads 4 --csv '$(PROGRAMS)/threads.csv'
+	$(call bench_targets,--page --threads-csv '$(PROGRAMS)/threads.csv')
+
+# BENCH_ARGS: --rounds N, --only TEXT, --list
+bench-quick: lib bench-tools
+	@$(call compile,benchmark_lockless,c_tests/benchmark_lockless.c)
+	'$(PROGRAMS)/benchmark_lockless' --quick --threads 2
+	$(call bench_targets,--quick)
 
 install: install-library install-command
 

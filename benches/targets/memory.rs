@@ -1,87 +1,40 @@
-//! Memory: what a large file takes beyond its bytes while it closes, opens and is exported, what stays when it is
-//! gone, what churn leaves, and whether the statistics tell the truth. Runs first: memory that was used once is warm.
+//! Memory as the kernel counts it: what empty files take, what a large file takes beyond its bytes while it closes, opens and is
+//! exported, what stays when it is gone, what churn leaves, and whether the statistics tell the truth. Each line in a process of
+//! its own, because memory that was used once is warm.
 
-use ermfs_ffi_tests::abi::Abi;
-use libc::{O_CREAT, O_RDONLY, O_TRUNC, O_WRONLY};
+use libc::{O_CREAT, O_RDWR, O_TRUNC, O_WRONLY};
 
-use crate::Options;
-use crate::corpus;
-use crate::packed::{library_symbol, take_export};
-use crate::side::{ON_CLOSE, Sides, Table, open, path, resident};
+use crate::packed::exporter;
+use crate::side::{NEVER, ON_CLOSE, Random, Side, Who};
+use crate::stage::{Goal, Line, Measure, Stage};
+use crate::table::figure;
+use crate::{Options, corpus};
 
 const MIB: usize = 1 << 20;
 
-pub(crate) fn run(sides: &Sides, options: &Options, table: &mut Table) {
-    let copies = if options.quick { 1 } else { 4 };
-    let bytes = corpus::mixed(256 * MIB);
-    let root = sides.mount(ON_CLOSE);
-    let abi = &sides.ermfs.abi;
-    large_file(abi, table, &bytes, copies, root);
-    churn(abi, table, &bytes, if options.quick { 20_000 } else { 100_000 });
-    sides.unmount(root);
+pub(crate) fn stages() -> Vec<Stage> {
+    let stage = |name, prepare, lines| Stage { name, once: true, prepare, lines };
+    vec![
+        stage("empty files", empty_files, empty_lines),
+        stage("closing", closing, |options| extra_lines(options, "while it closes and is packed")),
+        stage("opening", opening, |options| extra_lines(options, "while it is opened and read, packed")),
+        stage("exporting", exporting, |options| {
+            extra_lines(options, "while it is exported, beyond the export")
+        }),
+        stage("deleting packed", deleting_packed, |options| deleting_lines(options, "packed")),
+        stage("deleting raw", deleting_raw, |options| deleting_lines(options, "raw")),
+        stage("churn", churn, churn_lines),
+        stage("use raw", use_raw, |options| use_lines(options, "raw")),
+        stage("use packed", use_packed, |options| use_lines(options, "packed")),
+    ]
 }
 
-fn large_file(abi: &Abi, table: &mut Table, bytes: &[u8], copies: usize, root: i32) {
-    let size = copies * bytes.len() / MIB;
-    let before = resident();
-    let fd = open(abi, "large", O_CREAT | O_TRUNC | O_WRONLY);
-    for part in (0..copies).flat_map(|_| bytes.chunks(MIB)) {
-        // SAFETY: a live buffer of that length.
-        assert_eq!(unsafe { (abi.write)(fd, part.as_ptr().cast(), part.len()) }, part.len() as isize);
-    }
-    let grown = resident() - before;
-    let off = (grown / bytes_in_use(root) - 1.0).abs() * 100.0;
-    table.once(&format!("bytes_in_use against RSS, raw file of {size} MiB"), "% off", 10.0, off);
-    // SAFETY: no pointers.
-    let extra = peak_beyond(|| unsafe { (abi.close)(fd) });
-    table.once("extra RSS while it closes", "MiB", 16.0, extra);
-    let off = ((resident() - before) / bytes_in_use(root) - 1.0).abs() * 100.0;
-    table.once("bytes_in_use against RSS, the same packed", "% off", 10.0, off);
-    let extra = peak_beyond(|| read_whole(abi, "large"));
-    table.once("extra RSS while it is opened and read", "MiB", 16.0, extra);
-    let extra = peak_beyond(|| drop(take_export("large", 0)));
-    table.once("extra RSS while it is exported, beside the export", "MiB", 16.0, extra);
-    // SAFETY: a NUL-terminated path.
-    unsafe { (abi.unlink)(path("large").as_ptr()) };
-    table.once("RSS after it is deleted", "MiB more", 16.0, (resident() - before) / MIB as f64);
-}
-
-/// Files of 1 to 64 KiB replaced by others, at steady total size.
-fn churn(abi: &Abi, table: &mut Table, bytes: &[u8], cycles: usize) {
-    let live = 2_000;
-    let mut state = 1u64;
-    let mut next = move |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
-    let mut early = 0.0;
-    let start = resident();
-    for cycle in 0..live + cycles {
-        let file = if cycle < live { cycle } else { next(live) };
-        let name = format!("churn-{file}");
-        let fd = open(abi, &name, O_CREAT | O_TRUNC | O_WRONLY);
-        let (from, len) = (next(bytes.len() - 65_536), 1 + next(65_536));
-        // SAFETY: a live buffer of that length.
-        unsafe {
-            assert_eq!((abi.write)(fd, bytes[from..].as_ptr().cast(), len), len as isize);
-            (abi.close)(fd);
-        }
-        if cycle == live + cycles / 10 {
-            early = resident() - start;
-        }
-    }
-    let more = ((resident() - start) / early - 1.0) * 100.0;
-    let what = format!("RSS after {cycles} files replaced against after {}", cycles / 10);
-    table.once(&what, "% more", 10.0, more);
-}
-
-fn read_whole(abi: &Abi, name: &str) {
-    let mut buffer = vec![0u8; MIB];
-    let fd = open(abi, name, O_RDONLY);
-    // SAFETY: a live buffer of that length.
-    while unsafe { (abi.read)(fd, buffer.as_mut_ptr().cast(), MIB) } > 0 {}
-    // SAFETY: no pointers.
-    unsafe { (abi.close)(fd) };
+/// The machine's physical memory that this process holds, in bytes.
+pub(crate) fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
+    let pages: f64 =
+        status.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("statm's second field");
+    pages * 4096.0
 }
 
 /// MiB by which the peak of `work` exceeds what was resident before.
@@ -99,17 +52,192 @@ fn peak() -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of KiB") / 1024.0
 }
 
-type GetStats = unsafe extern "C" fn(i32, *mut u64, usize) -> i32;
+fn mebibytes(bytes: f64) -> f64 {
+    bytes / MIB as f64
+}
 
-fn bytes_in_use(root: i32) -> f64 {
-    /// `bytes_in_use` in `struct ermfs_stats`, a structure of 64-bit numbers.
-    const BYTES_IN_USE: usize = 9;
-    let mut stats = [0u64; BYTES_IN_USE + 1];
-    // SAFETY: the library is loaded; this function has this type (ermfs.h), and fills what it is told to.
-    let answer = unsafe {
-        let get = std::mem::transmute::<*mut std::ffi::c_void, GetStats>(library_symbol(c"ermfs_get_stats"));
-        get(root, stats.as_mut_ptr(), size_of_val(&stats))
-    };
-    assert_eq!(answer, 0);
-    stats[BYTES_IN_USE] as f64
+fn empty_count(options: &Options) -> usize {
+    if options.quick { 100_000 } else { 1_000_000 }
+}
+
+fn empty_lines(options: &Options) -> Vec<Line> {
+    let what = format!("an empty file with a 16-byte name, {} of them, by RSS", empty_count(options));
+    vec![Line::new(what, "bytes", Goal::Under(300.0), "create")]
+}
+
+fn empty_files(who: Who, options: &Options) -> Measure {
+    let side = Side::enter(who, NEVER);
+    let files = empty_count(options);
+    Box::new(move |_| {
+        let before = resident();
+        for i in 0..files {
+            side.close(side.open(&format!("file-{i:011}"), O_CREAT | O_WRONLY));
+        }
+        vec![(resident() - before) / files as f64]
+    })
+}
+
+/// A large file that is written a MiB at a time, so that the program's own part stays small.
+struct Large {
+    side: Side,
+    corpus: corpus::Parts,
+    size: usize,
+    buffer: Vec<u8>,
+}
+
+fn large_size(options: &Options) -> usize {
+    if options.quick { 128 } else { 1024 }
+}
+
+impl Large {
+    fn new(who: Who, options: &Options, compress: u32) -> Large {
+        let corpus = corpus::Parts::open(options);
+        Large { side: Side::enter(who, compress), corpus, size: large_size(options), buffer: vec![1u8; MIB] }
+    }
+
+    /// Writes the file and leaves it open.
+    fn write(&mut self) -> i32 {
+        let fd = self.side.open("large", O_CREAT | O_TRUNC | O_RDWR);
+        for part in 0..self.size {
+            self.corpus.read(part, &mut self.buffer);
+            self.side.write(fd, &self.buffer);
+        }
+        fd
+    }
+}
+
+fn extra_lines(options: &Options, when: &str) -> Vec<Line> {
+    let what = format!("extra RSS of a {} MiB file {when}", large_size(options));
+    vec![Line::new(what, "MiB", Goal::Under(16.0), "extra")]
+}
+
+/// Calls that are made after the deletion, to see what waits for some.
+const LATER: usize = 10_000;
+
+fn deleting_lines(options: &Options, form: &str) -> Vec<Line> {
+    let what = format!("RSS after writing a {} MiB file, {form}, and deleting it", large_size(options));
+    let detail = |figures: &[f64]| format!("{} MiB after {LATER} more calls", figure(figures[1]));
+    vec![Line::new(what, "MiB more", Goal::Under(16.0), "delete").detail(detail)]
+}
+
+fn closing(who: Who, options: &Options) -> Measure {
+    let mut large = Large::new(who, options, ON_CLOSE);
+    let fd = large.write();
+    Box::new(move |_| vec![peak_beyond(|| large.side.close(fd))])
+}
+
+fn opening(who: Who, options: &Options) -> Measure {
+    let mut large = Large::new(who, options, ON_CLOSE);
+    let fd = large.write();
+    large.side.close(fd);
+    Box::new(move |_| vec![peak_beyond(|| large.side.read_file("large", &mut large.buffer))])
+}
+
+fn exporting(who: Who, options: &Options) -> Measure {
+    let mut large = Large::new(who, options, ON_CLOSE);
+    let fd = large.write();
+    large.side.close(fd);
+    let export = exporter(c"ermfs_export_memfd");
+    // The export's own pages are the memfd's, and resident in nobody.
+    Box::new(move |_| vec![peak_beyond(|| export("large", 0))])
+}
+
+fn deleting_packed(who: Who, options: &Options) -> Measure {
+    deleting(Large::new(who, options, ON_CLOSE))
+}
+
+fn deleting_raw(who: Who, options: &Options) -> Measure {
+    deleting(Large::new(who, options, NEVER))
+}
+
+fn deleting(mut large: Large) -> Measure {
+    Box::new(move |_| {
+        let before = resident();
+        let fd = large.write();
+        large.side.close(fd);
+        large.side.unlink("large");
+        let at_once = resident() - before;
+        for _ in 0..LATER {
+            // SAFETY: a NUL-terminated path; the file is gone, so that nothing is written.
+            let answer = unsafe { (large.side.abi.access)(c"large".as_ptr(), libc::F_OK) };
+            assert_eq!(answer, -1);
+        }
+        vec![mebibytes(at_once), mebibytes(resident() - before)]
+    })
+}
+
+fn use_lines(options: &Options, form: &str) -> Vec<Line> {
+    let what = format!("bytes_in_use against RSS, {form} file of {} MiB", large_size(options));
+    vec![Line::new(what, "% off", Goal::Under(10.0), "use").detail(|figures| {
+        format!("RSS grew by {} MiB, bytes_in_use is {} MiB", figure(figures[1]), figure(figures[2]))
+    })]
+}
+
+fn use_raw(who: Who, options: &Options) -> Measure {
+    measure_use(Large::new(who, options, NEVER))
+}
+
+fn use_packed(who: Who, options: &Options) -> Measure {
+    measure_use(Large::new(who, options, ON_CLOSE))
+}
+
+fn measure_use(mut large: Large) -> Measure {
+    Box::new(move |_| {
+        let before = resident();
+        let fd = large.write();
+        large.side.close(fd);
+        let (grown, in_use) = (resident() - before, large.side.statistics().in_use);
+        vec![(grown / in_use - 1.0).abs() * 100.0, mebibytes(grown), mebibytes(in_use)]
+    })
+}
+
+fn cycles(options: &Options) -> usize {
+    if options.quick { 20_000 } else { 1_000_000 }
+}
+
+/// When RSS is looked at for the first time.
+fn early(options: &Options) -> usize {
+    if options.quick { 4_000 } else { 10_000 }
+}
+
+fn churn_lines(options: &Options) -> Vec<Line> {
+    let (cycles, early) = (cycles(options), early(options));
+    let what = format!(
+        "RSS after {cycles} cycles of create, write 1-64 KiB, close, delete, at steady total size, against after {early}"
+    );
+    vec![
+        Line::new(what, "% more", Goal::Under(10.0), "churn").detail(|figures| {
+            format!("grown by {} MiB, then {} MiB", figure(figures[1]), figure(figures[2]))
+        }),
+    ]
+}
+
+/// 2,000 files, one of which is deleted and another made in each cycle; packed as they are closed.
+fn churn(who: Who, options: &Options) -> Measure {
+    const LIVE: usize = 2_000;
+    let bytes = corpus::mixed(options);
+    let (cycles, early) = (cycles(options), early(options));
+    let side = Side::enter(who, ON_CLOSE);
+    Box::new(move |_| {
+        let mut random = Random(1);
+        let make = |name: &str, random: &mut Random| {
+            let (from, len) = (random.below(bytes.len() - 65_536), 1024 + random.below(63 * 1024 + 1));
+            side.write_file(name, &bytes[from..from + len]);
+        };
+        let start = resident();
+        (0..LIVE).for_each(|i| make(&format!("churn-{i}"), &mut random));
+        let mut live: Vec<usize> = (0..LIVE).collect();
+        let mut then = 0.0;
+        for cycle in 0..cycles {
+            if cycle == early {
+                then = resident() - start;
+            }
+            let victim = random.below(LIVE);
+            side.unlink(&format!("churn-{}", live[victim]));
+            live[victim] = LIVE + cycle;
+            make(&format!("churn-{}", live[victim]), &mut random);
+        }
+        let now = resident() - start;
+        vec![(now / then - 1.0) * 100.0, mebibytes(then), mebibytes(now)]
+    })
 }

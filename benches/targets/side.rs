@@ -1,78 +1,172 @@
-//! The two sides of a comparison, and the table of results.
+//! One side of a comparison inside its own process: ERMFS in one of its modes, or what it is compared to.
 
-use std::ffi::CString;
-use std::path::PathBuf;
+use std::ffi::{CStr, CString, c_void};
+use std::str::FromStr;
 use std::time::Instant;
 
 use ermfs_ffi_tests::abi::{self, Abi, Ermfs, ErmfsConfig};
-
-use crate::Options;
 
 /// `compress` of the C interface's configuration.
 pub(crate) const ON_CLOSE: u32 = 0;
 pub(crate) const NEVER: u32 = 2;
 
-/// Both sets of functions, the kernel's working directory being a directory of its own on a tmpfs.
-pub(crate) struct Sides {
-    pub(crate) kernel: Abi,
-    pub(crate) ermfs: Ermfs,
-    dir: PathBuf,
+/// Which side a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    Locked,
+    Lockless,
+    Other,
 }
 
-impl Sides {
-    pub(crate) fn open() -> Result<Sides, String> {
-        let ermfs = Ermfs::load(abi::library()?)?;
-        let dir = PathBuf::from(format!("/dev/shm/ermfs-bench-{}", std::process::id()));
-        std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        std::env::set_current_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        Ok(Sides { kernel: Abi::kernel(), ermfs, dir })
-    }
+impl Who {
+    pub(crate) const OURS: [Who; 2] = [Who::Locked, Who::Lockless];
+    pub(crate) const ALL: [Who; 3] = [Who::Locked, Who::Lockless, Who::Other];
 
-    /// Makes a new, empty filesystem ERMFS's working directory; it lives until the descriptor is closed.
-    pub(crate) fn mount(&self, compress: u32) -> i32 {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Who::Locked => "locked",
+            Who::Lockless => "lockless",
+            Who::Other => "other",
+        }
+    }
+}
+
+impl FromStr for Who {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Who, String> {
+        Who::ALL.into_iter().find(|who| who.name() == text).ok_or(format!("no side is called {text}"))
+    }
+}
+
+/// The functions of this process's side. Paths are relative: to a directory of a tmpfs, or to the root of a filesystem of ERMFS.
+#[derive(Clone, Copy)]
+pub(crate) struct Side {
+    pub(crate) abi: Abi,
+    root: i32,
+}
+
+impl Side {
+    /// For ERMFS a new, empty filesystem of its mode, which becomes the working directory.
+    pub(crate) fn enter(who: Who, compress: u32) -> Side {
+        if who == Who::Other {
+            return Side { abi: Abi::kernel(), root: -1 };
+        }
+        let ermfs = abi::library().and_then(Ermfs::load).expect("the library is built");
+        let lockless = who == Who::Lockless;
         let config = ErmfsConfig {
             struct_size: size_of::<ErmfsConfig>(),
             max_bytes: 8 << 30,
             compress,
             level: 1,
+            mode: if lockless { 2 } else { 1 },
             ..ErmfsConfig::default()
         };
-        // SAFETY: the configuration is a live, complete structure.
-        let root = unsafe { (self.ermfs.fsmount)(&config) };
+        // SAFETY: the library is loaded; the functions have these types (ermfs.h); the configuration is a live, complete structure.
+        let root = unsafe {
+            let is_lockless = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> bool>(symbol(
+                c"ermfs_is_lockless",
+            ));
+            assert_eq!(is_lockless(), lockless, "ERMFS_LOCKLESS is heeded");
+            (ermfs.fsmount)(&config)
+        };
         // SAFETY: no pointers.
-        assert_eq!(unsafe { (self.ermfs.abi.fchdir)(root) }, 0, "the new filesystem can be entered");
-        root
+        assert_eq!(unsafe { (ermfs.abi.fchdir)(root) }, 0, "the new filesystem can be entered");
+        Side { abi: ermfs.abi, root }
     }
 
-    /// Leaves and frees a filesystem that [`Sides::mount`] made.
-    pub(crate) fn unmount(&self, root: i32) {
-        // SAFETY: a path literal; no other pointers.
-        unsafe {
-            (self.ermfs.abi.close)(root);
-            let next = (self.ermfs.fsmount)(std::ptr::null());
-            (self.ermfs.abi.fchdir)(next);
-            (self.ermfs.abi.close)(next);
-        }
+    /// Opens a file or says which one failed.
+    pub(crate) fn open(&self, name: &str, flags: i32) -> i32 {
+        // SAFETY: a NUL-terminated path.
+        let fd = unsafe { (self.abi.open)(path(name).as_ptr(), flags, 0o644) };
+        assert!(fd >= 0, "{name}: {}", std::io::Error::last_os_error());
+        fd
+    }
+
+    pub(crate) fn close(&self, fd: i32) {
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { (self.abi.close)(fd) }, 0);
+    }
+
+    pub(crate) fn write(&self, fd: i32, bytes: &[u8]) {
+        // SAFETY: a live buffer of that length.
+        assert_eq!(unsafe { (self.abi.write)(fd, bytes.as_ptr().cast(), bytes.len()) }, bytes.len() as isize);
+    }
+
+    /// Fills the buffer.
+    #[inline]
+    pub(crate) fn pread(&self, fd: i32, buffer: &mut [u8], offset: usize) {
+        // SAFETY: a live buffer of that length.
+        let n = unsafe { (self.abi.pread)(fd, buffer.as_mut_ptr().cast(), buffer.len(), offset as i64) };
+        assert_eq!(n, buffer.len() as isize);
+    }
+
+    #[inline]
+    pub(crate) fn pwrite(&self, fd: i32, bytes: &[u8], offset: usize) {
+        // SAFETY: a live buffer of that length.
+        let n = unsafe { (self.abi.pwrite)(fd, bytes.as_ptr().cast(), bytes.len(), offset as i64) };
+        assert_eq!(n, bytes.len() as isize);
+    }
+
+    /// A file of these bytes, written in parts of 1 MiB.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) {
+        let fd = self.open(name, libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY);
+        bytes.chunks(1 << 20).for_each(|part| self.write(fd, part));
+        self.close(fd);
+    }
+
+    /// Reads a file to its end in calls of 1 MiB, into `buffer`.
+    pub(crate) fn read_file(&self, name: &str, buffer: &mut [u8]) {
+        let fd = self.open(name, libc::O_RDONLY);
+        // SAFETY: a live buffer of that length.
+        while unsafe { (self.abi.read)(fd, buffer.as_mut_ptr().cast(), buffer.len()) } > 0 {}
+        self.close(fd);
+    }
+
+    pub(crate) fn make_dir(&self, name: &str) {
+        // SAFETY: a NUL-terminated path.
+        assert_eq!(unsafe { (self.abi.mkdir)(path(name).as_ptr(), 0o755) }, 0, "{name}");
+    }
+
+    pub(crate) fn unlink(&self, name: &str) {
+        // SAFETY: a NUL-terminated path.
+        assert_eq!(unsafe { (self.abi.unlink)(path(name).as_ptr()) }, 0, "{name}");
+    }
+
+    /// What ERMFS's filesystem says of itself.
+    pub(crate) fn statistics(&self) -> Statistics {
+        type GetStats = unsafe extern "C" fn(i32, *mut u64, usize) -> i32;
+        let mut numbers = [0u64; 10];
+        // SAFETY: the library is loaded; this function has this type (a structure of 64-bit numbers, ermfs.h), and fills what it is
+        // told to.
+        let answer = unsafe {
+            let get = std::mem::transmute::<*mut c_void, GetStats>(symbol(c"ermfs_get_stats"));
+            get(self.root, numbers.as_mut_ptr(), size_of_val(&numbers))
+        };
+        assert_eq!(answer, 0);
+        Statistics { content: (numbers[4] + numbers[5]) as f64, in_use: numbers[9] as f64 }
     }
 }
 
-impl Drop for Sides {
-    fn drop(&mut self) {
-        let _ = std::env::set_current_dir("/");
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+/// In bytes.
+pub(crate) struct Statistics {
+    /// `raw_bytes` and `packed_bytes`.
+    pub(crate) content: f64,
+    /// `bytes_in_use`.
+    pub(crate) in_use: f64,
+}
+
+/// A function of the library that no POSIX function is like.
+pub(crate) fn symbol(name: &CStr) -> *mut c_void {
+    let library = path(abi::library().expect("loaded before").to_str().expect("a path of text"));
+    // SAFETY: NUL-terminated strings; the library is loaded already and never unloaded.
+    let symbol = unsafe { libc::dlsym(libc::dlopen(library.as_ptr(), libc::RTLD_NOW), name.as_ptr()) };
+    assert!(!symbol.is_null(), "{name:?}");
+    symbol
 }
 
 pub(crate) fn path(text: &str) -> CString {
     CString::new(text).expect("no NUL")
-}
-
-/// Opens a file or says which one failed.
-pub(crate) fn open(abi: &Abi, name: &str, flags: i32) -> i32 {
-    // SAFETY: a NUL-terminated path.
-    let fd = unsafe { (abi.open)(path(name).as_ptr(), flags, 0o644) };
-    assert!(fd >= 0, "{name}: {}", std::io::Error::last_os_error());
-    fd
 }
 
 /// Nanoseconds an operation of `work`, which does `operations` of them.
@@ -82,115 +176,12 @@ pub(crate) fn nanoseconds(operations: usize, work: impl FnOnce()) -> f64 {
     start.elapsed().as_nanos() as f64 / operations as f64
 }
 
-/// The machine's physical memory that this process holds, in bytes.
-pub(crate) fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
-    let pages: f64 =
-        status.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("statm's second field");
-    pages * 4096.0
-}
+/// The same numbers in the same order in every process.
+pub(crate) struct Random(pub(crate) u64);
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// How a line is judged.
-pub(crate) enum Goal {
-    /// `other / ours` is at least this.
-    TimesFaster(f64),
-    /// Our time is at most the other's plus so many nanoseconds.
-    Beyond(f64),
-    /// Our figure is at least this part of the other's.
-    AtLeast(f64),
-}
-
-/// Markdown on standard output, a line as soon as it is known.
-pub(crate) struct Table {
-    rounds: usize,
-    lines: usize,
-    reached: usize,
-}
-
-impl Table {
-    pub(crate) fn begin(options: &Options) -> Table {
-        println!("| what | ERMFS | compared to | | ratio (min .. max) | target | |");
-        println!("| --- | --- | --- | --- | --- | --- | --- |");
-        Table { rounds: options.rounds, lines: 0, reached: 0 }
-    }
-
-    /// Times both sides in turn and writes the line. The unit is that of what the closures return.
-    pub(crate) fn pair(
-        &mut self,
-        what: &str,
-        unit: &str,
-        other: &str,
-        goal: Goal,
-        mut ours: impl FnMut() -> f64,
-        mut theirs: impl FnMut() -> f64,
-    ) {
-        let (mut a, mut b) = (Vec::new(), Vec::new());
-        for _ in 0..self.rounds {
-            b.push(theirs());
-            a.push(ours());
-        }
-        // How many times better ours is: smaller, or, where more is better, larger.
-        let more_is_better = matches!(goal, Goal::AtLeast(_));
-        let ratio = |(a, b): (&f64, &f64)| if more_is_better { a / b } else { b / a };
-        let ratios: Vec<f64> = a.iter().zip(&b).map(ratio).collect();
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(0.0, f64::max);
-        let (ratio, a, b) = (median(ratios), median(a), median(b));
-        let (target, reached) = match goal {
-            Goal::TimesFaster(times) => (format!("{times} x"), ratio >= times),
-            Goal::Beyond(extra) => (format!("+{} {unit}", figure(extra)), a <= b + extra),
-            Goal::AtLeast(part) => (format!("{part} x"), ratio >= part),
-        };
-        let spread = format!("{ratio:.2} ({least:.2} .. {most:.2})");
-        self.line(
-            what,
-            &format!("{} {unit}", figure(a)),
-            other,
-            &format!("{} {unit}", figure(b)),
-            &spread,
-            &target,
-            reached,
-        );
-    }
-
-    /// Writes a line of one figure that can be had once in a process.
-    pub(crate) fn once(&mut self, what: &str, unit: &str, most: f64, value: f64) {
-        let target = format!("{} {unit}", figure(most));
-        self.line(what, &format!("{} {unit}", figure(value)), "", "", "once", &target, value <= most);
-    }
-
-    /// Writes a line of one figure that nothing is paired with.
-    pub(crate) fn single(&mut self, what: &str, unit: &str, most: f64, mut ours: impl FnMut() -> f64) {
-        let figures = (0..self.rounds).map(|_| ours()).collect();
-        let value = median(figures);
-        let target = format!("{} {unit}", figure(most));
-        self.line(what, &format!("{} {unit}", figure(value)), "", "", "", &target, value <= most);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "the columns of a table")]
-    fn line(&mut self, what: &str, a: &str, other: &str, b: &str, ratio: &str, target: &str, reached: bool) {
-        self.lines += 1;
-        self.reached += usize::from(reached);
-        println!(
-            "| {what} | {a} | {other} | {b} | {ratio} | {target} | {} |",
-            if reached { "reached" } else { "short" }
-        );
-    }
-
-    pub(crate) fn end(self) {
-        println!("\n{} of {} lines reached, medians of {} rounds", self.reached, self.lines, self.rounds);
-    }
-}
-
-fn figure(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{:.2}", value.max(0.0)),
+impl Random {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
     }
 }
