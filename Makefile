@@ -45,7 +45,8 @@ COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
 	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library \
-	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools
+	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools \
+	bench-micro
 .DELETE_ON_ERROR:
 
 all: lib
@@ -62,8 +63,8 @@ help:
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
-	@echo 'make bench     every line of the targets in both modes, into docs/PERFORMANCE.md (some 12 minutes, 4 GiB of memory);'
-	@echo '               make bench-quick: smaller data, in a minute or two, writes nothing;'
+	@echo 'make bench     every line of the targets in both modes, into docs/PERFORMANCE.md; holds two files of 1 GiB at once;'
+	@echo '               make bench-quick: smaller data, writes nothing; make bench-micro: parts of the engine alone;'
 	@echo '               make bench-lockless: the two modes beside a tmpfs, by number of threads;'
 	@echo '               make bench-atomics: what a call writes to memory that threads share'
 	@echo 'make counts    instructions of twelve calls under callgrind, against benches/instructions.txt; COUNTS_TOLERANCE=2 per cent;'
@@ -233,6 +234,10 @@ bench-quick: lib bench-tools
 	@$(call compile,benchmark_lockless,c_tests/benchmark_lockless.c)
 	'$(PROGRAMS)/benchmark_lockless' --quick --threads 2
 	$(call bench_targets,--quick)
+
+# MICRO_ARGS: what criterion takes, such as a part of a bench's name
+bench-micro: tools
+	$(CARGO) bench --package ermfs --bench micro --features micro -- $(MICRO_ARGS)
 
 install: install-library install-command
 

@@ -22,6 +22,8 @@ mod io;
 mod locked;
 mod lockless;
 mod map;
+#[cfg(feature = "micro")]
+pub(crate) mod micro;
 #[cfg(all(test, loom))]
 mod models;
 mod pack;
