@@ -35,7 +35,7 @@ pub(crate) fn describe(begun: &Begun, options: &Options) -> String {
         ),
         format!("Versions: {}.", versions().join(", ")),
         format!(
-            "Medians of {} rounds{}, {} minutes.",
+            "Medians of the targets' lines: {} round(s){}, {} minutes.",
             options.rounds,
             if options.quick { ", quick: smaller data than the targets ask for" } else { "" },
             (begun.at.elapsed().as_secs() + 30) / 60
