@@ -1,8 +1,8 @@
 //! Failures on purpose: the places where memory, the budget or the kernel may refuse, each under a label.
 //!
 //! Promises: without the feature `injector`, [`fails`] is the constant `false` and nothing of this is left in what is built.
-//! With it a test says which of the places that the process comes to refuses ([`arm`]), as if there were no memory, and
-//! learns which did ([`failures`]); unarmed, none does. Owns this crate's list of labels and the plan, which is the whole
+//! With it a test says which of the places that the process comes to refuses (`arm`), as if there were no memory, and
+//! learns which did (`failures`); unarmed, none does. Owns this crate's list of labels and the plan, which is the whole
 //! process's. Never: a failure that could not happen without it.
 
 use crate::AllocError;
