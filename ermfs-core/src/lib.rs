@@ -50,6 +50,8 @@ pub mod gate;
 pub mod inject;
 #[cfg(not(feature = "injector"))]
 mod inject;
+#[cfg(feature = "members")]
+pub mod members;
 #[cfg(feature = "micro")]
 pub mod micro;
 mod namespace;
