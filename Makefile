@@ -16,6 +16,8 @@ TEST_TIMEOUT ?= 300
 LONG_CALLS ?= 200000
 LOOM_BOUND ?= 2
 FAILURES ?= some
+FUZZ_TARGET ?= calls
+FUZZ_SECONDS ?= 60
 
 # ERMFS_LOCKLESS=1: what is built is lockless where nothing says otherwise; what is run is so in any case, by the environment.
 export ERMFS_LOCKLESS
@@ -44,7 +46,7 @@ LIBRARY_FILES = $(INCLUDEDIR)/ermfs.h $(LIBDIR)/libermfs.a $(LIBDIR)/libermfs.so
 COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(MANDIR)/man8/mount.ermfs.8 $(COMPLETIONS)
 
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
-	test-mount-tmpfs loom tsan asan bench bench-lockless bench-atomics counts counts-update install install-library \
+	test-mount-tmpfs loom tsan asan fuzz bench bench-lockless bench-atomics counts counts-update install install-library \
 	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools \
 	bench-micro
 .DELETE_ON_ERROR:
@@ -63,6 +65,7 @@ help:
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
 	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
+	@echo 'make fuzz      FUZZ_TARGET=import_gzip, calls ($(FUZZ_TARGET)) or member, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make bench     every line of the targets in both modes, into docs/PERFORMANCE.md; holds two files of 1 GiB at once;'
 	@echo '               make bench-quick: smaller data, writes nothing; make bench-micro: parts of the engine alone;'
 	@echo '               make bench-lockless: the two modes beside a tmpfs, by number of threads;'
@@ -196,6 +199,21 @@ tsan: tools
 
 asan: tools
 	scripts/sanitize.sh address
+
+# What is found is added to <target directory>/fuzz-corpus and what fails is left in <target directory>/fuzz-failures; the inputs
+# in the tree are read only. Leaks are looked for by the targets, in the budget: to the sanitizer everything that is retired
+# looks like one. RUSTC_BOOTSTRAP lets the stable compiler take cargo-fuzz's options.
+fuzz: tools
+	@missing=; \
+	need() { command -v $$1 > /dev/null || missing="$$missing\n  $$1: $$2"; }; \
+	need cargo-fuzz 'cargo install cargo-fuzz'; \
+	need c++ 'install g++ (Debian: apt-get install g++)'; \
+	if [ -n "$$missing" ]; then printf "missing:$$missing\n" >&2; exit 1; fi
+	@mkdir -p '$(TARGET_DIR)/fuzz-corpus/$(FUZZ_TARGET)' '$(TARGET_DIR)/fuzz-failures'
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir '$(TARGET_DIR)/fuzz' $(FUZZ_TARGET) \
+		'$(TARGET_DIR)/fuzz-corpus/$(FUZZ_TARGET)' ermfs-fuzz/corpus/$(FUZZ_TARGET) -- \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=3000 -detect_leaks=0 -print_final_stats=1 \
+		-artifact_prefix='$(TARGET_DIR)/fuzz-failures/$(FUZZ_TARGET)-'
 
 # BENCH_ARGS: --quick, --rounds N, --threads N, --tmpfs DIRECTORY, --csv FILE, --only TEXT
 bench-lockless: lib
