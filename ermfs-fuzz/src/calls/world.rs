@@ -191,11 +191,12 @@ impl World {
 
     /// What goes with a descriptor that is no longer there.
     pub(super) fn forget(&mut self, file: DescriptionRef) {
-        let node = file.borrow().node;
+        let (node, path_only) = (file.borrow().node, file.borrow().path_only);
         let is_open =
             |file: &DescriptionRef| self.slots.iter().flatten().any(|slot| Rc::ptr_eq(&slot.file, file));
         self.locks.retain(|locks| match &locks.owner {
-            None => locks.node != node,
+            // Closing what O_PATH opened leaves them.
+            None => path_only || locks.node != node,
             Some(owner) => is_open(owner),
         });
     }
