@@ -48,7 +48,7 @@ COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
 	test-mount-tmpfs loom tsan asan fuzz bench bench-lockless bench-atomics counts counts-update install install-library \
 	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools \
-	bench-micro
+	bench-micro test-checkers
 .DELETE_ON_ERROR:
 
 all: lib
@@ -108,7 +108,7 @@ demo: lib
 	@$(call compile,demo,c_tests/demo.c)
 	'$(PROGRAMS)/demo' $(DEMO_ARGS)
 
-test: test-rust test-threads test-failures test-c install-check loom
+test: test-rust test-threads test-failures test-c install-check test-checkers loom
 	@echo 'make test: all passed'
 
 test-rust: tools
@@ -137,6 +137,10 @@ test-c: lib
 	{ $(call compile,test_posix_oracle,c_tests/test_posix.c,-DORACLE); } && run test_posix_oracle || failed="$$failed test_posix_oracle"; \
 	if [ -n "$$failed" ]; then echo "make test-c: failed:$$failed"; exit 1; fi; \
 	echo 'make test-c: all passed'
+
+# Faults that are planted must be reported.
+test-checkers: tools
+	scripts/test-checkers.sh
 
 # With failpoints threads lose the processor in the middle of calls, or for good.
 test-threads: tools

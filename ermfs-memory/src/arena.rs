@@ -17,6 +17,7 @@
 use crate::AllocError;
 use crate::bitmap::{Bitmap, CAPACITY};
 use crate::fallible::Zeroable;
+use crate::poison;
 use crate::reserve::{Reservation, Table};
 use crate::sync::atomic::AtomicU32;
 use core::ptr::NonNull;
@@ -314,6 +315,8 @@ impl<const MOST: usize> Arenas<MOST> {
         memory.counts.grow((number + 1) * ARENA_PAGES)?;
         memory.arenas.grow(number + 1)?;
         memory.range.commit(number * ARENA_SIZE, ARENA_SIZE)?;
+        // SAFETY: memory that nobody was given.
+        unsafe { poison::close(memory.range.base().as_ptr().add(number * ARENA_SIZE), ARENA_SIZE) };
         memory.arenas.as_mut_slice()[number].set_all(true);
         self.carved = number;
         Ok(number)
@@ -346,6 +349,19 @@ impl<const MOST: usize> Arenas<MOST> {
         match &mut self.memory {
             Some(memory) => &mut memory.arenas.as_mut_slice()[number],
             None => unreachable!("an arena number without arenas"),
+        }
+    }
+}
+
+#[cfg(feature = "check-memory")]
+impl<const MOST: usize> Drop for Arenas<MOST> {
+    /// The address range may become somebody else's, to whom nothing of it is forbidden.
+    fn drop(&mut self) {
+        if let Some(memory) = &self.memory {
+            // SAFETY: the carved arenas, which nobody uses any more.
+            unsafe {
+                poison::hand_out(memory.range.base().as_ptr().add(ARENA_SIZE), self.carved * ARENA_SIZE)
+            };
         }
     }
 }

@@ -10,6 +10,7 @@
 //! free neighbours at once, and a chunk goes back to the page layer as soon as its last piece is gone. One wholly free
 //! chunk is kept, so that a piece that comes and goes alone does not take an arena with it each time.
 
+use crate::poison::{self, Quarantine};
 use crate::sync::Mutex;
 use crate::tlsf::{HEADER, Tlsf, WHOLE_CHUNK, block_size};
 use crate::{AllocError, ProcessMemory, inject, pages};
@@ -20,6 +21,8 @@ use core::ptr::NonNull;
 pub const MAX_PIECE: usize = WHOLE_CHUNK - HEADER;
 
 static HEAP: Mutex<Tlsf> = Mutex::new(Tlsf::new());
+
+static FREED: Quarantine<Freed> = Quarantine::new();
 
 /// One allocation of up to [`MAX_PIECE`] bytes, at a multiple of 16. Dropping it frees it. 16 bytes, and
 /// `Option<Piece>` is no larger.
@@ -53,6 +56,8 @@ impl Piece {
             Some(start) => start,
             None => alloc_from_new_chunk(size)?,
         };
+        // SAFETY: the block is this piece's; what lies between its end and the next block's stays closed.
+        unsafe { poison::hand_out(start.as_ptr(), len) };
         Ok(Piece { start, len: len as u32 })
     }
 
@@ -98,8 +103,25 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        // SAFETY: `start` came from this allocator, and its owner is going away.
-        let chunk = unsafe { HEAP.lock().free(self.start) };
+        // SAFETY: the bytes are the piece's, whose owner is going away.
+        unsafe { poison::close(self.start.as_ptr(), self.len()) };
+        if let Some(freed) = FREED.keep(Freed(self.start)) {
+            freed.free();
+        }
+    }
+}
+
+/// A piece's bytes without an owner.
+struct Freed(NonNull<u8>);
+
+// SAFETY: nothing of an allocation is tied to a thread.
+unsafe impl Send for Freed {}
+
+impl Freed {
+    #[inline]
+    fn free(self) {
+        // SAFETY: it came from this allocator, and has no owner.
+        let chunk = unsafe { HEAP.lock().free(self.0) };
         if let Some(chunk) = chunk {
             // SAFETY: chunks come from `alloc_arena`, and the allocator has let go of this one.
             unsafe { pages::free_arena(chunk) };
@@ -120,12 +142,23 @@ fn alloc_from_new_chunk(size: usize) -> Result<NonNull<u8>, AllocError> {
     let chunk = pages::alloc_arena()?;
     // The page fault, if there is one, happens here and not under the lock.
     // SAFETY: the arena is this function's alone.
-    unsafe { chunk.write_volatile(0) };
+    unsafe {
+        poison::hand_out(chunk.as_ptr(), HEADER);
+        chunk.write_volatile(0);
+        poison::close(chunk.as_ptr(), HEADER);
+    }
     let mut heap = HEAP.lock();
     // SAFETY: an arena is a chunk's size and alignment, and nobody else uses it.
     unsafe { heap.add_chunk(chunk) };
     // A whole chunk holds any size that `Piece::alloc` lets through, so this finds one.
     heap.alloc(size).ok_or(AllocError::Memory)
+}
+
+/// Frees what is kept out of use, so that figures are of what there would be without.
+pub(crate) fn free_kept() {
+    while let Some(freed) = FREED.take() {
+        freed.free();
+    }
 }
 
 /// The heap's part of [`crate::process_memory`].

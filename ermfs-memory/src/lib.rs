@@ -43,6 +43,7 @@ mod fallible;
 mod heap;
 pub mod inject;
 mod pages;
+mod poison;
 mod reserve;
 pub mod sync;
 mod tlsf;

@@ -11,6 +11,7 @@
 //! or with the decrement and an Acquire load after it, so all earlier owners' accesses to the page happen before its reuse.
 
 use crate::arena::{ARENA_SIZE, Arenas, BLOCK_PAGES, PAGE_SHIFT, Surplus};
+use crate::poison::{self, Quarantine};
 use crate::sync::atomic::{
     AtomicPtr, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -35,6 +36,9 @@ const ADDRESS_SPACE: usize = 1 << 40;
 type ProcessArenas = Arenas<{ ADDRESS_SPACE / ARENA_SIZE }>;
 
 static ARENAS: Mutex<ProcessArenas> = Mutex::new(ProcessArenas::new());
+
+/// Pages of one block each, as the number of its first page and a bit for each.
+static FREED: Quarantine<(u32, u16)> = Quarantine::new();
 
 /// Where page 0 would lie, and where the counts lie. Written once, under the lock, before the first page is handed out.
 /// Relaxed loads suffice: whoever holds a page got it from a thread that had the lock after that.
@@ -141,6 +145,8 @@ impl Page {
         let page = Page(NonZeroU32::new(number).expect("page 0 lies in the unused arena"));
         debug_assert_eq!(page.count().load(Relaxed), 0, "page {number} was handed out twice");
         page.count().store(1, Relaxed);
+        // SAFETY: the page's bytes, which become its owner's here.
+        unsafe { poison::hand_out(page.as_ptr(), PAGE_SIZE) };
         page
     }
 
@@ -232,6 +238,8 @@ pub(crate) unsafe fn free_arena(start: NonNull<u8>) {
 
 /// The page layer's part of [`crate::process_memory`].
 pub(crate) fn describe(memory: &mut ProcessMemory) {
+    crate::heap::free_kept();
+    free_kept();
     let usage = ARENAS.lock().usage();
     memory.reserved = usage.reserved as u64;
     memory.mapped = usage.mapped as u64;
@@ -240,6 +248,13 @@ pub(crate) fn describe(memory: &mut ProcessMemory) {
     memory.pages_in_use = usage.pages_in_use as u64;
     memory.pieces_mapped = usage.taken_whole as u64;
     memory.tables = usage.tables as u64;
+}
+
+/// Frees what is kept out of use, so that figures are of what there would be without.
+fn free_kept() {
+    while let Some((first, mask)) = FREED.take() {
+        free_pages(first, mask);
+    }
 }
 
 /// The arenas, locked, with their address range reserved and known.
@@ -259,7 +274,21 @@ fn publish(arenas: &mut ProcessArenas) -> Result<(), AllocError> {
     Ok(())
 }
 
+/// Takes back pages that nobody has a reference of, for now or, where they are kept out of use for a while, for later.
 fn put_pages(first: u32, mask: u16) {
+    for page in (0..BLOCK_PAGES as u32).filter(|page| mask & (1 << page) != 0) {
+        // SAFETY: the page lies inside the reservation, and its last reference is gone.
+        unsafe {
+            let start = BASE.load(Relaxed).add(((first + page) as usize) << PAGE_SHIFT);
+            poison::close(start, PAGE_SIZE);
+        }
+    }
+    if let Some((first, mask)) = FREED.keep((first, mask)) {
+        free_pages(first, mask);
+    }
+}
+
+fn free_pages(first: u32, mask: u16) {
     let surplus = ARENAS.lock().put_pages(first, mask);
     give_to_kernel(surplus);
 }

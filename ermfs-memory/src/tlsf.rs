@@ -16,6 +16,7 @@
 //! A free block of 16 bytes has no room for links: it is in no list and waits for a neighbour to be freed.
 
 use crate::arena::ARENA_SIZE;
+use crate::poison;
 use core::ptr::{NonNull, null_mut};
 
 /// Bytes of a chunk, and its alignment.
@@ -82,6 +83,33 @@ struct Links {
     previous: *mut u8,
 }
 
+/// Reads words of the allocator's own, which are closed to everybody else.
+///
+/// # Safety
+/// As for [`core::ptr::read`]; `at` is a multiple of 8.
+unsafe fn read<T>(at: *const T) -> T {
+    // SAFETY: by contract.
+    unsafe {
+        poison::open(at.cast(), size_of::<T>());
+        let value = at.read();
+        poison::close(at.cast(), size_of::<T>());
+        value
+    }
+}
+
+/// Writes words of the allocator's own, and closes them to everybody else.
+///
+/// # Safety
+/// As for [`core::ptr::write`]; `at` is a multiple of 8.
+unsafe fn write<T>(at: *mut T, value: T) {
+    // SAFETY: by contract.
+    unsafe {
+        poison::open(at.cast(), size_of::<T>());
+        at.write(value);
+        poison::close(at.cast(), size_of::<T>());
+    }
+}
+
 // The methods below are unsafe for one reason, which their callers name: `self` must be a block of a chunk that the
 // allocator owns, whose headers and, of free blocks, links and end marks are as the module's text says.
 impl Block {
@@ -95,14 +123,14 @@ impl Block {
     /// `self` is a block's header.
     unsafe fn word(self) -> usize {
         // SAFETY: a header is 8 readable bytes at a multiple of 8.
-        unsafe { self.0.cast::<usize>().read() }
+        unsafe { read(self.0.cast()) }
     }
 
     /// # Safety
     /// `self` is the place of a block's header.
     unsafe fn set_word(self, word: usize) {
         // SAFETY: a header is 8 writable bytes at a multiple of 8.
-        unsafe { self.0.cast::<usize>().write(word) }
+        unsafe { write(self.0.cast(), word) }
     }
 
     /// # Safety
@@ -125,14 +153,21 @@ impl Block {
     /// `self` is a block's header with `LEFT_FREE` set.
     unsafe fn left(self) -> Block {
         // SAFETY: by the flag, the word before the header is the end mark of a free block, which holds its size.
-        unsafe { Block(self.0.sub(self.0.sub(HEADER).cast::<usize>().read())) }
+        unsafe { Block(self.0.sub(read(self.0.sub(HEADER).cast::<usize>()))) }
+    }
+
+    /// # Safety
+    /// `self` is a free block of at least `SMALLEST` bytes, and in a list.
+    unsafe fn links(self) -> Links {
+        // SAFETY: such a block has 16 bytes at a multiple of 16 after its header.
+        unsafe { read(self.0.add(HEADER).cast()) }
     }
 
     /// # Safety
     /// `self` is a free block of at least `SMALLEST` bytes.
-    unsafe fn links(self) -> *mut Links {
+    unsafe fn set_links(self, links: Links) {
         // SAFETY: such a block has 16 bytes at a multiple of 16 after its header.
-        unsafe { self.0.add(HEADER).cast() }
+        unsafe { write(self.0.add(HEADER).cast(), links) }
     }
 
     /// Writes header and end mark of a free block, whose left neighbour is in use, and tells its right neighbour.
@@ -144,7 +179,7 @@ impl Block {
         unsafe {
             self.set_word(size | FREE);
             let right = self.at(size);
-            right.0.sub(HEADER).cast::<usize>().write(size);
+            write(right.0.sub(HEADER).cast::<usize>(), size);
             right.set_word(right.word() | LEFT_FREE);
         }
     }
@@ -298,7 +333,7 @@ impl Tlsf {
                 if block.size() >= size {
                     return Some(block);
                 }
-                block = Block((*block.links()).next);
+                block = Block(block.links().next);
             }
         }
         None
@@ -316,9 +351,9 @@ impl Tlsf {
         let head = self.heads[row][class];
         // SAFETY: `block` is free and has room for links; `head`, if any, is a free block of a list.
         unsafe {
-            block.links().write(Links { next: head.0, previous: null_mut() });
+            block.set_links(Links { next: head.0, previous: null_mut() });
             if !head.is_none() {
-                (*head.links()).previous = block.0;
+                head.set_links(Links { previous: block.0, ..head.links() });
             }
         }
         self.heads[row][class] = block;
@@ -337,12 +372,14 @@ impl Tlsf {
         let (row, class) = class_of(size);
         // SAFETY: `block` is in a list, so its links lead to free blocks of the same list or nowhere.
         unsafe {
-            let Links { next, previous } = block.links().read();
+            let Links { next, previous } = block.links();
             if !next.is_null() {
-                (*Block(next).links()).previous = previous;
+                let next = Block(next);
+                next.set_links(Links { previous, ..next.links() });
             }
             if !previous.is_null() {
-                (*Block(previous).links()).next = next;
+                let previous = Block(previous);
+                previous.set_links(Links { next, ..previous.links() });
                 return;
             }
             self.heads[row][class] = Block(next);

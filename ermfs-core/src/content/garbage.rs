@@ -190,7 +190,9 @@ impl Pages {
     fn keep_or_drop(mut self: Box<Self>, owner: usize) {
         let is_tight = self.space.as_ref().is_none_or(|space| space.budget().is_tight());
         let are_ours = self.pages.iter().flatten().all(Page::is_unique);
-        if cfg!(loom) || is_tight || !are_ours || Mine::of_this_thread() != owner {
+        // A model and a memory checker are to see each of them freed.
+        let are_watched = cfg!(any(loom, feature = "check-memory"));
+        if are_watched || is_tight || !are_ours || Mine::of_this_thread() != owner {
             return;
         }
         let _ = MINE.try_with(|mine| {

@@ -118,7 +118,7 @@ impl Modelled {
                     // SAFETY: listed blocks are free and have links.
                     unsafe {
                         assert_eq!(class_of(block.size()), (row, class));
-                        let links = block.links().read();
+                        let links = block.links();
                         assert_eq!(links.previous, previous);
                         assert!(listed.insert(block.0.addr()));
                         previous = block.0;
