@@ -48,7 +48,7 @@ COMMAND_FILES = $(BINDIR)/ermfs $(SBINDIR)/mount.ermfs $(MANDIR)/man1/ermfs.1 $(
 .PHONY: all help tools lib ermfs header demo test test-rust test-c test-threads test-long test-mount test-mount-short \
 	test-mount-tmpfs loom tsan asan fuzz bench bench-lockless bench-atomics counts counts-update install install-library \
 	install-command uninstall install-check package deny clean test-failures test-limits bench-quick bench-tools \
-	bench-micro test-checkers
+	bench-micro test-checkers valgrind valgrind-short
 .DELETE_ON_ERROR:
 
 all: lib
@@ -64,7 +64,8 @@ help:
 	@echo 'make test-limits       a full filesystem, every bit of members, a million files: the numbers that make test has smaller'
 	@echo 'make test-mount        the suites of tests/suites on a mounted ERMFS (Debian, root); test-mount-short: two of them, briefly;'
 	@echo '                       test-mount-tmpfs: the same on a tmpfs, for comparison'
-	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer, under AddressSanitizer'
+	@echo 'make tsan, make asan   the tests of many threads under ThreadSanitizer; all under AddressSanitizer and LeakSanitizer'
+	@echo 'make valgrind          the C tests under Valgrind; valgrind-short: at reduced counts, which make test does'
 	@echo 'make fuzz      FUZZ_TARGET=import_gzip, calls ($(FUZZ_TARGET)) or member, for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make bench     every line of the targets in both modes, into docs/PERFORMANCE.md; holds two files of 1 GiB at once;'
 	@echo '               make bench-quick: smaller data, writes nothing; make bench-micro: parts of the engine alone;'
@@ -108,7 +109,7 @@ demo: lib
 	@$(call compile,demo,c_tests/demo.c)
 	'$(PROGRAMS)/demo' $(DEMO_ARGS)
 
-test: test-rust test-threads test-failures test-c install-check test-checkers loom
+test: test-rust test-threads test-failures test-c install-check test-checkers valgrind-short loom
 	@echo 'make test: all passed'
 
 test-rust: tools
@@ -141,6 +142,13 @@ test-c: lib
 # Faults that are planted must be reported.
 test-checkers: tools
 	scripts/test-checkers.sh
+
+# VALGRIND_SCALE: how long the programs go on, in per cent; VALGRIND_PROGRAMS: which
+valgrind: tools
+	scripts/valgrind.sh
+
+valgrind-short: tools
+	scripts/valgrind.sh --short
 
 # With failpoints threads lose the processor in the middle of calls, or for good.
 test-threads: tools

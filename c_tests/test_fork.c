@@ -5,6 +5,7 @@
  * must find whole files and use the library at once: it opens, writes, packs, reads back, exports. A child that hangs is ended
  * by its alarm, and the step it hung in is told. What a child does must not be seen here. Then the same among threads that use
  * streams and flush all of them, which brings stdio's own locks in; a fork that hangs ends the test by its alarm.
+ * ERMFS_TEST_SCALE (per cent) asks for fewer forks, and allows each the more time: checkers are slow.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,12 +21,11 @@
 #include "check.h"
 
 #define THREADS 3
-#define FORKS 100
 #define KEPT 4
 #define KEPT_SIZE 200000
-#define CHILD_SECONDS 5
-#define STREAM_FORKS 50
-#define STREAM_SECONDS 60
+
+static int forks = 100, stream_forks = 50;
+static unsigned child_seconds = 5, stream_seconds = 60;
 
 static atomic_bool stop;
 static atomic_long rounds;
@@ -100,7 +100,7 @@ static int child(int shared_fd, char *bytes, char *scratch)
     struct stat status;
     int memfd;
 
-    alarm(CHILD_SECONDS);
+    alarm(child_seconds);
     for (int i = 0; i < KEPT; i++) {
         atomic_store(step, 1 + i);
         kept[5] = (char)('0' + i);
@@ -195,7 +195,7 @@ static bool child_of_streams(void)
 {
     FILE *stream = ermfs_fopen("/stream", "w");
 
-    alarm(CHILD_SECONDS);
+    alarm(child_seconds);
     return stream && fputs("from the child", stream) >= 0 && fclose(stream) == 0;
 }
 
@@ -209,8 +209,8 @@ static void fork_among_streams(void)
     CHECK(pthread_create(&threads[0], NULL, write_stream, "/stream0") == 0);
     CHECK(pthread_create(&threads[1], NULL, write_stream, "/stream1") == 0);
     CHECK(pthread_create(&threads[2], NULL, flush_streams, NULL) == 0);
-    alarm(STREAM_SECONDS);
-    for (int i = 0; i < STREAM_FORKS; i++) {
+    alarm(stream_seconds);
+    for (int i = 0; i < stream_forks; i++) {
         pid = fork();
         if (pid == 0)
             _exit(child_of_streams() ? 0 : 1);
@@ -222,6 +222,19 @@ static void fork_among_streams(void)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
+static void read_scale(void)
+{
+    const char *text = getenv("ERMFS_TEST_SCALE");
+    int percent = text ? atoi(text) : 100;
+
+    if (percent <= 0 || percent >= 100)
+        return;
+    forks = (forks * percent + 99) / 100;
+    stream_forks = (stream_forks * percent + 99) / 100;
+    child_seconds *= 20;
+    stream_seconds *= 20;
+}
+
 int main(void)
 {
     char *bytes = malloc(KEPT_SIZE + 1), *scratch = malloc(KEPT_SIZE + 1), name[16];
@@ -229,6 +242,7 @@ int main(void)
     long before;
     int shared_fd;
 
+    read_scale();
     step = mmap(NULL, sizeof *step, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (step == MAP_FAILED || !bytes || !scratch)
         return 1;
@@ -245,12 +259,12 @@ int main(void)
         CHECK(pthread_create(&threads[i], NULL, hammer, (void *)(uintptr_t)i) == 0);
     }
     before = atomic_load(&rounds);
-    for (int i = 0; i < FORKS; i++) {
+    for (int i = 0; i < forks; i++) {
         fork_once(i, shared_fd, bytes, scratch);
         if (i % 10 == 9)
             parent_is_untouched(shared_fd, bytes, scratch);
     }
-    CHECK(atomic_load(&rounds) > before + FORKS);
+    CHECK(atomic_load(&rounds) > before + forks);
     atomic_store(&stop, true);
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds an archive with cargo, links libermfs.so from it and makes libermfs.a of it; checks what both of them export.
 #
-#   scripts/build-library.sh [--release | --debug] [--lockless]
+#   scripts/build-library.sh [--release | --debug | --checked] [--lockless]
 #
-# --debug: with debug assertions, not optimised; --lockless: of the lockless mode where nothing says otherwise.
+# --debug: with debug assertions, not optimised; --checked: for Valgrind, with debug assertions, symbols, and memory that belongs to
+# nobody poisoned; --lockless: of the lockless mode where nothing says otherwise.
 #
 # The last line on standard output is the absolute path of libermfs.so. Beside it lie libermfs.so.0, which it points to, and
 # libermfs.a. They go to <target directory>/ermfs/<profile>, where CARGO_TARGET_DIR is respected. Quiet when nothing has
@@ -19,9 +20,10 @@ for argument in "$@"; do
     case $argument in
         --release) profile=release ;;
         --debug) profile=debug ;;
+        --checked) profile=checked ;;
         --lockless) features=(--features lockless) ;;
         *)
-            say "unknown argument $argument; it takes --release or --debug, and --lockless"
+            say "unknown argument $argument; it takes --release, --debug or --checked, and --lockless"
             exit 2
             ;;
     esac
@@ -45,7 +47,14 @@ exec 9< "$out"
 flock 9
 
 options=(--package ermfs-capi --lib --message-format json-render-diagnostics "${features[@]}")
-[ "$profile" = debug ] || options+=(--release)
+case $profile in
+    release) options+=(--release) ;;
+    checked)
+        options+=(--profile checked --features check-memory)
+        # crossbeam-epoch frees in smaller portions, so sooner.
+        export RUSTFLAGS="${RUSTFLAGS-} --cfg crossbeam_sanitize"
+        ;;
+esac
 # cargo's closing line is not worth telling; everything else it says is.
 built=$({ cargo build "${options[@]}" 2>&1 >&3 3>&- 9<&- | sed -u '/^ *Finished /d' >&2; } 3>&1)
 archive=$(grep -o '"[^"]*/libermfs\.a"' <<< "$built" | tail -n 1 | tr -d '"')
@@ -79,7 +88,7 @@ if [ ! -e "$out/libermfs.so" ] || [ "$stamp" != "$(cat "$out/stamp" 2> /dev/null
     rm -f "$out/stamp"
     trap 'rm -f "$out"/*.new "$out"/*.o' EXIT
     strip=()
-    [ "$profile" = debug ] || strip=(-Wl,--strip-all)
+    [ "$profile" != release ] || strip=(-Wl,--strip-all)
     cc -shared -o "$out/libermfs.so.0.new" \
         -Wl,--whole-archive "$archive" -Wl,--no-whole-archive \
         -Wl,--version-script="$map" -Wl,-soname,libermfs.so.0 \
