@@ -167,8 +167,9 @@ impl Space {
 
     /// Releases what was noted as retired and is free now.
     pub(crate) fn release_retired(&self, kind: Kind, bytes: u64) {
-        self.note_freed(bytes);
+        // In this order: who needs room waits for as long as something is noted.
         self.release(kind, bytes);
+        self.note_freed(bytes);
     }
 
     fn has_retired(&self) -> bool {

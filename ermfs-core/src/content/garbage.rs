@@ -6,6 +6,7 @@
 //! writes, as many as it retires together. Owns what it names.
 
 use core::cell::{Cell, RefCell};
+use core::mem::ManuallyDrop;
 
 use ermfs_memory::sync::Arc;
 use ermfs_memory::{Counted, Kind, PAGE_SIZE, Page, try_box};
@@ -77,7 +78,7 @@ impl Garbage {
         }
         let bytes = self.bytes();
         space.note_retired(bytes);
-        let retired = Retired { garbage: self, space: Arc::clone(space) };
+        let retired = Retired { garbage: ManuallyDrop::new(self), space: Arc::clone(space) };
         let guard = epoch::pin();
         // Dropping it needs nothing of this thread.
         guard.defer(move || drop(retired));
@@ -110,13 +111,17 @@ impl Drop for Garbage {
 
 /// Garbage on its way through the collector. Holds the space itself: the file it came from may be gone by then.
 struct Retired {
-    garbage: Garbage,
+    garbage: ManuallyDrop<Garbage>,
     space: Arc<Space>,
 }
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        self.space.note_freed(self.garbage.bytes());
+        let bytes = self.garbage.bytes();
+        // SAFETY: `drop` runs once, and nothing uses the field after it.
+        unsafe { ManuallyDrop::drop(&mut self.garbage) };
+        // Afterwards: who needs room waits for as long as something is noted.
+        self.space.note_freed(bytes);
     }
 }
 
