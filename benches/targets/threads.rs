@@ -171,7 +171,8 @@ fn stat_and_read(side: &Side, name: CString, number: usize) -> impl FnMut() {
             let mut status: libc::stat = std::mem::zeroed();
             assert_eq!((side.abi.stat)(name.as_ptr(), &mut status), 0);
         }
-        file.side.pread(file.fd, &mut page, random.below(FILE_PAGES) * PAGE);
+        // By a method: a closure that names fields alone would leave the descriptor behind, closed.
+        file.pread(&mut page, random.below(FILE_PAGES) * PAGE);
     }
 }
 
@@ -191,6 +192,12 @@ fn open_and_read(side: &Side, name: CString, any: i32) -> impl FnMut() {
 struct OwnFd<'a> {
     side: &'a Side,
     fd: i32,
+}
+
+impl OwnFd<'_> {
+    fn pread(&self, buffer: &mut [u8], offset: usize) {
+        self.side.pread(self.fd, buffer, offset);
+    }
 }
 
 impl Drop for OwnFd<'_> {
