@@ -36,7 +36,6 @@ pub(crate) fn settle() {
         epoch::flush();
         std::thread::yield_now();
     }
-    garbage::push();
 }
 
 /// What a filesystem takes, once what nobody looks at any more is freed.

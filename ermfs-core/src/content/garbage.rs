@@ -135,17 +135,15 @@ const PAGES_AT: usize = 1;
 /// Pages of raw blocks that were replaced one by one: retired together, because each by itself would cost as much as the
 /// write that replaced it. Dropping them frees them.
 struct Pages {
-    /// What the pages are charged to; `None` while there are none.
+    /// What the pages are charged to; `None` while there are none, and for spare ones, which are not.
     space: Option<Arc<Space>>,
     pages: [Option<Page>; PAGES_AT],
     len: usize,
-    /// Whether the space counts them as retired.
-    is_noted: bool,
 }
 
 impl Pages {
     const fn none() -> Pages {
-        Pages { space: None, pages: [const { None }; PAGES_AT], len: 0, is_noted: false }
+        Pages { space: None, pages: [const { None }; PAGES_AT], len: 0 }
     }
 
     /// Adds a page. The result has to be retired now.
@@ -163,11 +161,10 @@ impl Pages {
     }
 
     /// Lets them go after every pin that there is now.
-    fn retire(mut self) {
+    fn retire(self) {
         let Some(space) = &self.space else { return };
-        let bytes = (self.len * PAGE_SIZE) as u64;
+        let bytes = self.bytes();
         space.note_retired(bytes);
-        self.is_noted = true;
         let guard = epoch::pin();
         epoch::note_large(bytes);
         match try_box(self) {
@@ -177,58 +174,63 @@ impl Pages {
             }
             // Without memory for all of them, one at a time, which takes none.
             Err((_, mut pages)) => {
-                while let Some((space, page)) = pages.pop() {
-                    guard.defer(move || free(&space, [page], true));
+                while let (Some(space), Some(page)) = (pages.space.clone(), pages.pop()) {
+                    guard.defer(move || free(&space, [page]));
                 }
             }
         }
         guard.flush();
     }
 
-    fn pop(&mut self) -> Option<(Arc<Space>, Page)> {
-        self.len = self.len.checked_sub(1)?;
-        Some((self.space.clone()?, self.pages[self.len].take()?))
+    fn bytes(&self) -> u64 {
+        (self.len * PAGE_SIZE) as u64
     }
 
-    /// When nobody looks at them any more: the thread that retired them keeps them for its next writes, charged, if it has
-    /// none and there is room; else they go. Not in another thread, which may have no use for them.
+    #[inline]
+    fn pop(&mut self) -> Option<Page> {
+        self.len = self.len.checked_sub(1)?;
+        self.pages[self.len].take()
+    }
+
+    /// When nobody looks at them any more: the thread that retired them keeps them for its next writes, if it has none; else
+    /// they go. Not in another thread, which may have no use for them. Kept ones are no filesystem's: nobody else could come
+    /// at them when it needs the room.
     fn keep_or_drop(mut self: Box<Self>, owner: usize) {
-        let is_tight = self.space.as_ref().is_none_or(|space| space.budget().is_tight());
         let are_ours = self.pages.iter().flatten().all(Page::is_unique);
         // A model and a memory checker are to see each of them freed.
         let are_watched = cfg!(any(loom, feature = "check-memory"));
-        if are_watched || is_tight || !are_ours || Mine::of_this_thread() != owner {
+        if are_watched || !are_ours || Mine::of_this_thread() != owner {
             return;
         }
-        let _ = MINE.try_with(|mine| {
+        let given_up = MINE.try_with(|mine| {
             let mut spare = mine.spare.borrow_mut();
-            if spare.is_none() {
-                if let Some(space) = &self.space {
-                    space.note_freed((self.len * PAGE_SIZE) as u64);
-                }
-                self.is_noted = false;
-                *spare = Some(self);
+            if spare.is_some() {
+                return None;
             }
+            let (space, bytes) = (self.space.take()?, self.bytes());
+            *spare = Some(self);
+            Some((space, bytes))
         });
+        if let Ok(Some((space, bytes))) = given_up {
+            space.release_retired(Kind::Raw, bytes);
+        }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
         if let Some(space) = self.space.take() {
-            free(&space, self.pages.iter_mut().filter_map(Option::take), self.is_noted);
+            free(&space, self.pages.iter_mut().filter_map(Option::take));
         }
     }
 }
 
-/// Frees pages, which were noted as retired or not.
-fn free(space: &Space, pages: impl IntoIterator<Item = Page>, noted: bool) {
+/// Frees pages that were noted as retired.
+fn free(space: &Space, pages: impl IntoIterator<Item = Page>) {
     let mut bytes = 0;
     let freed = Page::release_all(pages.into_iter().inspect(|_| bytes += PAGE_SIZE as u64));
     space.release(Kind::Raw, (freed * PAGE_SIZE) as u64);
-    if noted {
-        space.note_freed(bytes);
-    }
+    space.note_freed(bytes);
 }
 
 /// A thread's own pages, which go when it ends.
@@ -273,42 +275,34 @@ pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     }
 }
 
-/// A page that is charged to `space` as raw, of those that this thread has replaced before. Its bytes are unspecified.
+/// A page of those that this thread has replaced before, charged to nobody. Its bytes are unspecified.
 #[inline]
-pub(super) fn spare_page(space: &Arc<Space>) -> Option<Page> {
-    let taken = MINE.try_with(|mine| {
+pub(super) fn spare_page() -> Option<Page> {
+    let page = MINE.try_with(|mine| {
         let mut spare = mine.spare.borrow_mut();
-        let pages = spare.as_mut()?;
-        if !pages.space.as_ref().is_some_and(|theirs| Arc::ptr_eq(theirs, space)) {
-            return None;
+        let page = spare.as_mut()?.pop();
+        if page.is_none() {
+            // Used up: there is room for the next ones.
+            *spare = None;
         }
-        pages.len = pages.len.checked_sub(1)?;
-        let page = pages.pages[pages.len].take();
-        // The last one: nothing holds the space for it any more.
-        let empty = if pages.len == 0 { spare.take() } else { None };
-        Some((page?, empty))
+        page
     });
-    taken.ok().flatten().map(|(page, _)| page)
+    page.ok().flatten()
 }
 
 /// Frees what this thread has retired or keeps to itself, as far as pins allow.
 pub(crate) fn settle() {
     push();
     epoch::flush();
-    // What was freed just now may have been kept again.
-    drop_spare();
+    // Also what was freed just now and kept.
+    let spare = MINE.try_with(|mine| mine.spare.borrow_mut().take());
+    drop(spare);
 }
 
-/// Retires what this thread keeps to itself, and frees what it keeps for its next writes.
+/// Retires what this thread keeps to itself.
 pub(crate) fn push() {
     let mine = MINE.try_with(|mine| mine.replaced.borrow_mut().take());
     if let Ok(mine) = mine {
         mine.retire();
     }
-    drop_spare();
-}
-
-fn drop_spare() {
-    let spare = MINE.try_with(|mine| mine.spare.borrow_mut().take());
-    drop(spare);
 }

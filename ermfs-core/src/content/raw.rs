@@ -340,7 +340,7 @@ impl RawBlock {
     fn fill_hole(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<()> {
         let page = self.new_page(purpose)?;
         trace::written(page.as_ptr(), PAGE_SIZE);
-        // SAFETY: the page was just allocated, so nobody else can see it, and both ranges lie in it.
+        // SAFETY: the page is new, so nobody else can see it, and both ranges lie in it.
         unsafe {
             ptr::write_bytes(page.as_ptr(), 0, cover.start);
             ptr::write_bytes(page.as_ptr().add(cover.end), 0, PAGE_SIZE - cover.end);
@@ -411,10 +411,12 @@ impl RawBlock {
     /// A new page with the bytes outside `cover` of the one at `index`.
     #[inline]
     fn page_like(&self, index: usize, cover: &Range<usize>, purpose: Purpose) -> Result<Page> {
-        let page = match garbage::spare_page(&self.space) {
+        let charge = self.space.charged(Kind::Raw, PAGE, purpose)?;
+        let page = match garbage::spare_page() {
             Some(page) => page,
-            None => self.new_page(purpose)?,
+            None => Page::alloc()?,
         };
+        charge.keep();
         let other = self.page(index).expect("the page is there");
         // SAFETY: both are whole pages; the new one is seen by nobody else, what is copied of the other one is written
         // by nobody (B1).

@@ -307,3 +307,62 @@ fn what_a_sleeping_thread_let_go_is_free() {
         assert!(taken > usage.max - (256 << 10) - 1000, "{usage:?}");
     });
 }
+
+/// What a thread keeps for its next writes is no filesystem's: nobody else could have it where room runs out.
+#[test]
+fn what_idle_threads_keep_takes_no_room() {
+    const THREADS: usize = 8;
+    let space = space_of(2 << 20, Compress::Never);
+    let content = Content::new(&space);
+    write(&content, 0, &[1; BLOCK_SIZE]).expect("written");
+    let (go, gone) = (std::sync::Barrier::new(THREADS + 1), std::sync::Barrier::new(THREADS + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                replace_pages(&content);
+                go.wait();
+                gone.wait();
+            });
+        }
+        go.wait();
+        let before = usage(&space).raw;
+        let other = Content::new(&space);
+        let room = usize::try_from(space.budget().usage().max).unwrap() - (256 << 10) - 100_000;
+        let written = write(&other, 0, &vec![3; room]);
+        gone.wait();
+        assert_eq!((before, written), (BLOCK, Ok(room)));
+    });
+}
+
+/// Overwrites a part of each page of the first block again and again, with as many pages as make whole batches.
+fn replace_pages(content: &Content) {
+    for round in 0..400 {
+        let _inside = crate::gate::enter();
+        write(content, round % 16 * 4096 + 7, b"abcd").expect("written");
+    }
+}
+
+#[test]
+fn what_a_thread_keeps_of_a_filesystem_that_is_gone_serves_it_in_another() {
+    let make = || {
+        let space = space_of(16 << 20, Compress::Never);
+        let content = Content::new(&space);
+        write(&content, 0, &[1; BLOCK_SIZE]).expect("written");
+        (space, content)
+    };
+    let (space, content) = make();
+    replace_pages(&content);
+    drop(content);
+    // Not by asking what it uses, which has the thread give up what it keeps.
+    for _ in 0..10_000 {
+        epoch::flush();
+        if space.budget().usage().total == 0 && Arc::strong_count(&space) == 1 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!((space.budget().usage().total, Arc::strong_count(&space)), (0, 1), "nobody holds it");
+    let (space, content) = make();
+    replace_pages(&content);
+    assert_eq!((usage(&space).raw, read(&content, 7, 4)), (BLOCK, Ok(b"abcd".to_vec())));
+}
