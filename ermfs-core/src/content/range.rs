@@ -106,19 +106,26 @@ impl Content {
         let mut added = ChargedVec::new(&self.space, Purpose::Ordinary);
         let filled = self.add_pages::<E>(books, offset, end, &mut added);
         if filled.is_err() {
-            // Of a block that got no page there may not even be a way to it.
-            for &(index, mask) in added.iter().filter(|(_, mask)| *mask != 0) {
-                let give_up = |block: &mut RawBlock| {
-                    block.give_up(mask);
-                    Ok(Changed { result: (), pages: -(mask.count_ones() as isize), end: 0 })
-                };
-                let draft = Draft { whole: false, purpose: Purpose::Reserved };
-                // Where there is no memory even for this, the file keeps pages of zeros that it did not have.
-                let _ = E::change_block(self, books, index, draft, give_up);
-                self.discard_empty::<E>(books, index);
+            for &(index, mask) in added.iter() {
+                self.take_pages_back::<E>(books, index, mask);
             }
         }
         filled
+    }
+
+    /// Makes pages of a block holes again, a bit for each, and takes nodes away that were made on the way to it.
+    fn take_pages_back<E: Exclusion>(&self, books: &mut Books, index: u64, mask: u16) {
+        // Of a block that got no page there may not even be a way to it.
+        if mask != 0 {
+            let give_up = |block: &mut RawBlock| {
+                block.give_up(mask);
+                Ok(Changed { result: (), pages: -(mask.count_ones() as isize), end: 0 })
+            };
+            let draft = Draft { whole: false, purpose: Purpose::Reserved };
+            // Where there is no memory even for this, the file keeps pages of zeros that it did not have.
+            let _ = E::change_block(self, books, index, draft, give_up);
+        }
+        self.discard_empty::<E>(books, index);
     }
 
     /// How many pages of `offset .. end` are holes.

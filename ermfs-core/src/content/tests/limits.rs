@@ -366,3 +366,23 @@ fn what_a_thread_keeps_of_a_filesystem_that_is_gone_serves_it_in_another() {
     replace_pages(&content);
     assert_eq!((usage(&space).raw, read(&content, 7, 4)), (BLOCK, Ok(b"abcd".to_vec())));
 }
+
+/// The room is there when the call looks, and gone when the last of it is taken.
+#[test]
+fn a_refused_fallocate_leaves_no_node() {
+    let space = space_of(16 << 20, Compress::Never);
+    let content = Content::new(&space);
+    let before = usage(&space).metadata;
+    let mut refused = 0;
+    // From room for the page alone to room for all that leads to it.
+    for extra in (0..4000).step_by(100) {
+        let taken = take_all_but(&space, 4096 + extra);
+        if content.allocate(1 << 30, 4096, false).is_err() {
+            refused += 1;
+            assert_eq!((usage(&space).metadata, content.map.is_empty()), (before, true), "{extra}");
+        }
+        content.truncate(0).expect("cut");
+        space.release(Kind::Exported, taken);
+    }
+    assert!((1..40).contains(&refused), "{refused}");
+}
