@@ -231,8 +231,21 @@ impl Local {
 
     #[cold]
     fn do_last_thing(&self) {
-        if let Some(work) = self.last_thing.take() {
+        /// Comes out when what is done last unwinds.
+        struct Unwound<'a>(&'a Local);
+        impl Drop for Unwound<'_> {
+            fn drop(&mut self) {
+                self.0.depth.set(0);
+                self.0.come_out();
+            }
+        }
+        // Not on the way of a panic, where another one would end the process: at the end of the next call.
+        if !std::thread::panicking()
+            && let Some(work) = self.last_thing.take()
+        {
+            let unwound = Unwound(self);
             work();
+            core::mem::forget(unwound);
         }
     }
 

@@ -224,3 +224,29 @@ fn forks_from_several_threads_and_from_inside_do_not_hang() {
         }
     });
 }
+
+#[test]
+fn a_last_thing_that_panics_leaves_its_thread_outside() {
+    std::thread::spawn(|| {
+        let call = || {
+            let _inside = enter();
+            before_leaving(|| panic!("on purpose"));
+        };
+        assert!(std::panic::catch_unwind(call).is_err());
+        let is_marked = || LOCAL.with(|local| local.record.inside.load(Relaxed) != 0);
+        assert_eq!((depth(), is_marked()), (0, false));
+        // A call that panics itself leaves it to the next one.
+        static DONE: AtomicU64 = AtomicU64::new(0);
+        let call = || {
+            let _inside = enter();
+            before_leaving(|| _ = DONE.fetch_add(1, Relaxed));
+            panic!("on purpose");
+        };
+        assert!(std::panic::catch_unwind(call).is_err());
+        assert_eq!((depth(), is_marked(), DONE.load(Relaxed)), (0, false, 0));
+        drop(enter());
+        assert_eq!(DONE.load(Relaxed), 1);
+    })
+    .join()
+    .unwrap();
+}
