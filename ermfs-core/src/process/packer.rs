@@ -9,6 +9,7 @@
 
 use core::mem::MaybeUninit;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ermfs_memory::sync::Mutex;
@@ -138,27 +139,21 @@ fn work() {
 
 impl Job {
     fn run(self) {
-        let Job { file, fs } = self;
-        if let Some(inode) = file.take() {
-            Job::pack(&fs, inode);
-        }
+        // A panic must not take the thread with it; the filesystem that was worked on has noted it (see `Operation`).
+        let _ = catch_unwind(AssertUnwindSafe(|| self.pack()));
         // This thread may now sleep for long, and would keep to itself what it retired: that of the file, or, where it went
         // while it waited, its shell.
-        garbage::settle();
+        let _ = catch_unwind(garbage::settle);
     }
 
-    fn pack(fs: &Arc<Fs>, inode: InodeRef) {
-        // A panic poisons the filesystem (see `Operation`) and must not take the thread with it.
-        let packing = std::panic::AssertUnwindSafe(|| {
-            let Ok(_operation) = Operation::begin(fs) else { return };
-            if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
-                inode.packing(content, || content.pack());
-            }
-        });
-        // The filesystem has noted it.
-        let _ = std::panic::catch_unwind(packing);
-        // Perhaps the last reference; then all of the file goes here.
-        drop(inode);
+    fn pack(self) {
+        let Job { file, fs } = self;
+        // Perhaps the last references; then all of the file goes here, and the filesystem.
+        let Some(inode) = file.take() else { return };
+        let Ok(_operation) = Operation::begin(&fs) else { return };
+        if let Some(content) = inode.content().filter(|_| inode.is_linked()) {
+            inode.packing(content, || content.pack());
+        }
     }
 }
 
@@ -166,31 +161,43 @@ impl Job {
 mod tests {
     use super::*;
     use crate::content::Source;
-    use crate::fs::Config;
+    use crate::fs::{Config, Statistics};
     use crate::namespace::At;
     use crate::process::OpenFile;
     use crate::space::Compress;
     use crate::testing;
 
+    /// A filesystem whose files are queued as if there were a packer, which gets to nothing.
+    fn without_a_packer() -> Arc<Fs> {
+        HOME.store(gate::generation(), Release);
+        Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap()
+    }
+
+    /// Opens, writes and closes the file `f`.
+    fn write_file(at: At<'_>) -> InodeRef {
+        let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
+        assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
+        file.inode().clone()
+    }
+
+    /// What it holds once its directory's table is there, which stays.
+    fn statistics_of_empty(at: At<'_>) -> Statistics {
+        Fs::mknod(at, b"f", 0o600, 0).unwrap();
+        Fs::unlink(at, b"f").unwrap();
+        testing::settle();
+        at.fs.statistics()
+    }
+
     #[test]
     fn a_file_waits_once_however_often_it_is_closed() {
         testing::alone(module_path!(), "a_file_waits_once_however_often_it_is_closed", || {
-            // As if there were a thread, which gets to nothing.
-            HOME.store(gate::generation(), Release);
-            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let fs = without_a_packer();
             let root = fs.root();
-            let write = || {
-                let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
-                let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
-                assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
-                let inode = file.inode().clone();
-                drop(file);
-                inode
-            };
+            let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
             for _ in 0..3 {
-                let mut inode = write();
+                let mut inode = write_file(at);
                 for _ in 0..100 {
-                    inode = write();
+                    inode = write_file(at);
                 }
                 assert_eq!(QUEUE.lock().len(), 1);
                 next_job().unwrap().run();
@@ -202,19 +209,12 @@ mod tests {
     #[test]
     fn a_waiting_file_that_is_unlinked_goes_at_once() {
         testing::alone(module_path!(), "a_waiting_file_that_is_unlinked_goes_at_once", || {
-            HOME.store(gate::generation(), Release);
-            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let fs = without_a_packer();
             let root = fs.root();
             let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
-            // The directory's table stays.
-            Fs::mknod(at, b"f", 0o600, 0).unwrap();
-            Fs::unlink(at, b"f").unwrap();
-            crate::epoch::flush();
-            let empty = fs.statistics();
+            let empty = statistics_of_empty(at);
             for _ in 0..3 {
-                let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
-                assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
-                drop(file);
+                drop(write_file(at));
                 Fs::unlink(at, b"f").unwrap();
                 let left = fs.statistics();
                 assert_eq!((left.files, left.raw_bytes, QUEUE.lock().len()), (0, 0, 1));
@@ -230,17 +230,11 @@ mod tests {
     #[test]
     fn what_a_sleeping_packer_met_gone_is_freed() {
         testing::alone(module_path!(), "what_a_sleeping_packer_met_gone_is_freed", || {
-            HOME.store(gate::generation(), Release);
-            let fs = Fs::new(&Config { compress: Compress::Background, ..Config::default() }).unwrap();
+            let fs = without_a_packer();
             let root = fs.root();
             let at = At { fs: &fs, dir: &root, who: fs.credentials(), umask: 0 };
-            Fs::mknod(at, b"f", 0o600, 0).unwrap();
-            Fs::unlink(at, b"f").unwrap();
-            testing::settle();
-            let empty = fs.statistics().metadata_bytes;
-            let file = OpenFile::open(at, b"f", libc::O_CREAT | libc::O_WRONLY, 0o600).unwrap();
-            assert_eq!(file.write_at(&mut Source::new(&[b'x'; 5000]), 0), Ok(5000));
-            drop(file);
+            let empty = statistics_of_empty(at).metadata_bytes;
+            drop(write_file(at));
             Fs::unlink(at, b"f").unwrap();
             let (sleeps, awake) = std::sync::mpsc::channel();
             let (end, ends) = std::sync::mpsc::channel::<()>();
