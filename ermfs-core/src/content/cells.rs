@@ -53,6 +53,7 @@ impl PageCell {
 }
 
 /// The cells of a part of a block, as they were at one moment.
+#[derive(PartialEq)]
 pub(super) struct Cells {
     pub(super) words: [u32; PAGES_PER_BLOCK],
     pub(super) first: usize,

@@ -5,6 +5,8 @@
 //! sees the bytes of the moment it was taken. Every byte it takes was charged to its filesystem before and is released when
 //! it is freed. Never: a lock.
 
+mod pinned;
+
 use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr;
@@ -12,7 +14,7 @@ use core::ptr;
 use ermfs_memory::sync::Arc;
 use ermfs_memory::{BLOCK_SIZE, Counted, Kind, PAGE_SIZE, PAGES_PER_BLOCK, Page, Purpose};
 
-use super::cells::{CellPage, Cells, PageCell};
+use super::cells::{CellPage, PageCell};
 use super::garbage;
 use super::io::{Sink, Source};
 use super::trace;
@@ -176,91 +178,6 @@ impl RawBlock {
     pub(crate) fn read(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
         debug_assert!(from + n <= BLOCK_SIZE);
         self.for_each_run(from, n, |run, len| put(run, len, sink));
-    }
-
-    /// The cells of `from .. from + n`, each as it was at some moment.
-    #[inline]
-    pub(super) fn cells(&self, from: usize, n: usize) -> Cells {
-        let (first, end) = (from / PAGE_SIZE, (from + n).div_ceil(PAGE_SIZE));
-        let mut words = [0; PAGES_PER_BLOCK];
-        for (word, cell) in words.iter_mut().zip(&self.pages[first..end]) {
-            *word = cell.word();
-        }
-        Cells { words, first }
-    }
-
-    /// As [`RawBlock::read`], of one moment, for who has a pin and no lock.
-    #[inline]
-    pub(super) fn read_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
-        match from / PAGE_SIZE == (from + n - 1) / PAGE_SIZE {
-            true => self.read_page_pinned(from, n, sink),
-            false => self.read_pages_pinned(from, n, sink),
-        }
-    }
-
-    /// The same within one page, which is what most reads are.
-    #[inline]
-    fn read_page_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
-        let cell = &self.pages[from / PAGE_SIZE];
-        let mut word = cell.word();
-        let mark = loop {
-            let mark = self.granted();
-            let again = cell.word();
-            if again == word {
-                break mark;
-            }
-            word = again;
-        };
-        failpoint!("lockless.read.cells");
-        let granted = n.min(mark.saturating_sub(from));
-        let page = PageCell::page_of(word).map(|page| page.as_ptr().wrapping_add(from % PAGE_SIZE));
-        put(page, granted, sink);
-        if granted < n {
-            sink.put_zeros(n - granted);
-        }
-    }
-
-    fn read_pages_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
-        let mut cells = self.cells(from, n);
-        // A page that a cell below the mark named does not come back while there is a pin: two looks that find the same have
-        // found what was there when the mark between them was loaded.
-        let mark = loop {
-            let mark = self.granted();
-            let again = self.cells(from, n);
-            if again.words == cells.words {
-                break mark;
-            }
-            cells = again;
-        };
-        failpoint!("lockless.read.cells");
-        self.read_cells(&cells, mark, from, n, sink);
-    }
-
-    /// Where what a reader without the lock may look at ends.
-    #[inline]
-    pub(super) fn granted(&self) -> usize {
-        // Acquire pairs with the Release of `extend`.
-        self.mark.load(Ordering::Acquire) as usize
-    }
-
-    /// The same, by what was found in the cells before and after the mark was loaded. What lies past it may be written
-    /// meanwhile, and counts as zeros.
-    #[inline]
-    pub(super) fn read_cells(&self, cells: &Cells, mark: usize, from: usize, n: usize, sink: &mut Sink<'_>) {
-        let granted = n.min(mark.saturating_sub(from));
-        for_each_run(
-            |index| PageCell::page_of(cells.words[index - cells.first]),
-            from,
-            granted,
-            |run, len| put(run, len, sink),
-        );
-        sink.put_zeros(n - granted);
-    }
-
-    /// Whether the cells of `from .. from + n` are what they were.
-    #[inline]
-    pub(super) fn has_still(&self, cells: &Cells, from: usize, n: usize) -> bool {
-        self.cells(from, n).words == cells.words
     }
 
     /// The bytes `0 .. n`, in place where they are contiguous, else gathered in `room`.
