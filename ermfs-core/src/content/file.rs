@@ -9,6 +9,7 @@
 //! Invariant (C2 in docs/INVARIANTS.md): in a raw block every byte at or past the file's size is
 //! zero, and a packed block stands for no byte past the size. So a file grows by moving its size.
 
+use core::mem::offset_of;
 use core::ops::{ControlFlow, Range};
 use std::os::fd::BorrowedFd;
 
@@ -30,19 +31,20 @@ use crate::space::Space;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// All bytes of one regular file.
+/// All bytes of one regular file. What every read looks at comes first ([`Content::LOOKED_AT`]).
+#[repr(C)]
 pub struct Content {
-    pub(super) space: Arc<Space>,
     size: AtomicU64,
-    /// Moves with every change of bytes or size.
-    version: AtomicU64,
     pub(super) map: BlockMap,
-    pub(super) books: RwLock<Books>,
-    /// Bytes of memory the blocks take. Moves with the books.
-    stored: AtomicU64,
+    pub(super) cuts: Cuts,
     /// Writable open file descriptions.
     pub(super) writers: AtomicU32,
-    pub(super) cuts: Cuts,
+    pub(super) space: Arc<Space>,
+    /// Moves with every change of bytes or size.
+    version: AtomicU64,
+    /// Bytes of memory the blocks take. Moves with the books.
+    stored: AtomicU64,
+    pub(super) books: RwLock<Books>,
     /// A sealed export of this file may be kept.
     exported: AtomicBool,
 }
@@ -75,6 +77,9 @@ pub(super) fn amounts(block: Option<BlockRef<'_>>) -> (u64, u64) {
 }
 
 impl Content {
+    /// So many of its first bytes every read looks at.
+    pub(crate) const LOOKED_AT: usize = offset_of!(Content, writers);
+
     /// An empty file's content. Allocates nothing.
     pub fn new(space: &Arc<Space>) -> Content {
         Content {

@@ -12,7 +12,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, offset_of};
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -47,19 +47,23 @@ pub(super) const ATTRIBUTES: u32 = 8;
 pub(super) const LOCKS: u32 = 16;
 
 /// A file, directory, symbolic link or special node: identity, metadata, content. All methods may be called from any thread.
+///
+/// Every open and close writes to the counts, so they lie behind what is seldom looked at (the end of [`Content`]), a cache
+/// line from what each open and read looks at: these do not wait for other threads' opens of the file.
+#[repr(C)]
 pub struct Inode {
-    pub(super) counts: Counts,
-    pub(super) ino: u64,
+    pub(super) ctime: ChangeTime,
+    pub(super) mtime: AtomicI64,
+    pub(super) atime: AtomicI64,
     pub(super) mode: AtomicU32,
     pub(super) uid: AtomicU32,
     pub(super) gid: AtomicU32,
     pub(super) flags: AtomicU32,
-    pub(super) ctime: ChangeTime,
-    pub(super) mtime: AtomicI64,
-    pub(super) atime: AtomicI64,
-    pub(super) btime: i64,
     pub(super) shared: Counted<Shared>,
     pub(super) body: Body,
+    pub(super) counts: Counts,
+    pub(super) ino: u64,
+    pub(super) btime: i64,
 }
 
 /// What an inode is besides its metadata.
@@ -90,6 +94,13 @@ pub(super) struct DirectoryBody {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Inode>() <= 184, "the inode has grown");
+#[cfg(not(loom))]
+const _: () = assert!(
+    // The body's tag comes before the content.
+    offset_of!(Inode, counts)
+        >= offset_of!(Inode, body) + size_of::<Body>() - size_of::<Content>() + Content::LOOKED_AT + 64,
+    "opens are counted in a line that reads look at"
+);
 
 /// What an inode's shell takes.
 const SHELL: u64 = malloc_footprint(size_of::<Inode>());

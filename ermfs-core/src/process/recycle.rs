@@ -24,9 +24,9 @@ use crate::sync::atomic::{
 };
 
 /// Descriptions that wait for the collector together.
-const BATCH: usize = 32;
+const BATCH: usize = 128;
 /// Batches that a thread waits for.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 /// See the module's page.
 #[cfg(all(test, not(feature = "check-memory")))]
 const MOST: usize = (2 + WAITING) * BATCH;
