@@ -39,18 +39,18 @@ impl FromStr for Who {
     }
 }
 
-/// The functions of this process's side. Paths are relative: to a directory of a tmpfs, or to the root of a filesystem of ERMFS.
+/// The functions of this process's side. Paths are relative: to a directory of a tmpfs, or to the root of ERMFS's
+/// default filesystem.
 #[derive(Clone, Copy)]
 pub(crate) struct Side {
     pub(crate) abi: Abi,
-    root: i32,
 }
 
 impl Side {
-    /// For ERMFS a new, empty filesystem of its mode, which becomes the working directory.
+    /// For ERMFS its mode, and the default filesystem, empty. Once a process.
     pub(crate) fn enter(who: Who, compress: u32) -> Side {
         if who == Who::Other {
-            return Side { abi: Abi::kernel(), root: -1 };
+            return Side { abi: Abi::kernel() };
         }
         let ermfs = abi::library().and_then(Ermfs::load).expect("the library is built");
         let lockless = who == Who::Lockless;
@@ -63,16 +63,15 @@ impl Side {
             ..ErmfsConfig::default()
         };
         // SAFETY: the library is loaded; the functions have these types (ermfs.h); the configuration is a live, complete structure.
-        let root = unsafe {
+        let configured = unsafe {
             let is_lockless = std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> bool>(symbol(
                 c"ermfs_is_lockless",
             ));
             assert_eq!(is_lockless(), lockless, "ERMFS_LOCKLESS is heeded");
-            (ermfs.fsmount)(&config)
+            (ermfs.configure_default)(&config)
         };
-        // SAFETY: no pointers.
-        assert_eq!(unsafe { (ermfs.abi.fchdir)(root) }, 0, "the new filesystem can be entered");
-        Side { abi: ermfs.abi, root }
+        assert_eq!(configured, 0, "nothing was done before");
+        Side { abi: ermfs.abi }
     }
 
     /// Opens a file or says which one failed.
@@ -141,7 +140,7 @@ impl Side {
         // told to.
         let answer = unsafe {
             let get = std::mem::transmute::<*mut c_void, GetStats>(symbol(c"ermfs_get_stats"));
-            get(self.root, numbers.as_mut_ptr(), size_of_val(&numbers))
+            get(libc::AT_FDCWD, numbers.as_mut_ptr(), size_of_val(&numbers))
         };
         assert_eq!(answer, 0);
         Statistics { content: (numbers[4] + numbers[5]) as f64, in_use: numbers[9] as f64 }

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use libc::{O_CREAT, O_EXCL, O_RDONLY, O_WRONLY};
 use crate::Options;
 use crate::side::{NEVER, Random, Side, Who, path};
 use crate::stage::{Goal, Line, Measure, Stage};
-use crate::table::figure;
+use crate::table::{figure, median};
 
 const PAGE: usize = 4096;
 const FILE_PAGES: usize = 256;
@@ -61,9 +61,9 @@ fn name_lines(_: &Options) -> Vec<Line> {
     ]
 }
 
-/// How long each run is.
-fn run_time(options: &Options) -> Duration {
-    Duration::from_millis(if options.quick { 20 } else { 60 })
+/// How long each turn is.
+fn turn_time(options: &Options) -> Duration {
+    Duration::from_millis(if options.quick { 5 } else { 20 })
 }
 
 /// Operations a second of `threads` threads together. `worker` makes what one of them does again and again.
@@ -121,18 +121,99 @@ fn pin_to(processor: usize) {
     }
 }
 
-/// One and two threads in turns: how many times as much two reach, what either reaches a second, and how many times as much two
-/// reach where they share nothing.
-fn one_and_two<W: FnMut()>(time: Duration, worker: impl Fn(usize) -> W + Sync) -> Vec<f64> {
-    const TURNS: usize = 4;
-    let (mut sums, mut nothing) = ([0.0; 2], [0.0; 2]);
-    for _ in 0..TURNS {
-        for threads in [1, 2] {
-            sums[threads - 1] += throughput(threads, time, &worker) / TURNS as f64;
-            nothing[threads - 1] += throughput(threads, time / 4, |_| copy_own());
+/// Of two threads, those that are to work; with NOTHING, on what shares nothing.
+const BOTH: u32 = 0b11;
+const NOTHING: u32 = 0b100;
+const END: u32 = 0b1000;
+
+/// Two threads that each have a processor and work when they are told to.
+#[derive(Default)]
+struct Crew {
+    told: AtomicU32,
+    done: [Done; 2],
+}
+
+/// In a cache line and its neighbour that nobody else writes.
+#[derive(Default)]
+#[repr(align(128))]
+struct Done(AtomicU64);
+
+impl Crew {
+    fn work(&self, number: usize, processor: usize, mut operation: impl FnMut()) {
+        pin_to(processor);
+        let mut nothing = copy_own();
+        let mut count = 0;
+        loop {
+            match self.told.load(Ordering::Relaxed) {
+                END => return,
+                told if told & 1 << number == 0 => thread::sleep(Duration::from_micros(200)),
+                told if told & NOTHING != 0 => nothing(),
+                _ => operation(),
+            }
+            count += 1;
+            self.done[number].0.store(count, Ordering::Relaxed);
         }
     }
-    vec![sums[1] / sums[0], sums[0], sums[1], nothing[1] / nothing[0]]
+
+    /// Operations a second while `told` is what the threads are told.
+    fn throughput(&self, told: u32, time: Duration) -> f64 {
+        let done = || {
+            let by =
+                |number: usize| self.done[number].0.load(Ordering::Relaxed) * u64::from(told >> number & 1);
+            by(0) + by(1)
+        };
+        self.told.store(told, Ordering::Relaxed);
+        thread::sleep(time / 8);
+        let (before, start) = (done(), Instant::now());
+        thread::sleep(time);
+        let (after, elapsed) = (done(), start.elapsed());
+        self.told.store(0, Ordering::Relaxed);
+        // Until they have seen it.
+        thread::sleep(Duration::from_micros(500));
+        (after - before) as f64 / elapsed.as_secs_f64()
+    }
+
+    /// What one thread reaches, either in turn since processors differ, and what both do together.
+    fn turn(&self, what: u32, time: Duration) -> Reached {
+        let one = [0b01, 0b10].map(|who| self.throughput(what | who, time));
+        Reached { one: (one[0] + one[1]) / 2.0, both: self.throughput(what | BOTH, time) }
+    }
+}
+
+/// One and two threads in short turns, since the processors' speed changes by the second: how many times as much two reach,
+/// what either reaches a second, and how many times as much two reach where they share nothing.
+fn one_and_two<W: FnMut()>(time: Duration, worker: impl Fn(usize) -> W + Sync) -> Vec<f64> {
+    const TURNS: usize = 9;
+    let (crew, processors) = (Crew::default(), processors());
+    thread::scope(|scope| {
+        for number in 0..2 {
+            let (crew, worker, processor) = (&crew, &worker, processors[number % processors.len()]);
+            scope.spawn(move || crew.work(number, processor, worker(number)));
+        }
+        let turns: Vec<Turn> = (0..TURNS)
+            .map(|_| Turn { files: crew.turn(0, time), nothing: crew.turn(NOTHING, time) })
+            .collect();
+        crew.told.store(END, Ordering::Relaxed);
+        let of = |figure: fn(&Turn) -> f64| median(&turns.iter().map(figure).collect::<Vec<_>>());
+        vec![
+            of(|turn| turn.files.both / turn.files.one),
+            of(|turn| turn.files.one),
+            of(|turn| turn.files.both),
+            of(|turn| turn.nothing.both / turn.nothing.one),
+        ]
+    })
+}
+
+/// What a turn gave.
+struct Turn {
+    files: Reached,
+    nothing: Reached,
+}
+
+/// Operations a second.
+struct Reached {
+    one: f64,
+    both: f64,
 }
 
 /// Copies 4 KiB of its own.
@@ -147,7 +228,7 @@ fn files(who: Who, options: &Options) -> Measure {
     for name in ["d/f0", "d/f1", "d/shared"] {
         side.write_file(name, &[b'p'; FILE_PAGES * PAGE]);
     }
-    let time = run_time(options);
+    let time = turn_time(options);
     Box::new(move |measurement| {
         let (call, files) = measurement.split_once(' ').expect("two words");
         let name = |number: usize| match files {
@@ -209,7 +290,7 @@ impl Drop for OwnFd<'_> {
 fn names(who: Who, options: &Options) -> Measure {
     let side = Side::enter(who, NEVER);
     side.make_dir("common");
-    let time = run_time(options) * 4;
+    let time = turn_time(options) * 12;
     Box::new(move |_| {
         let total = throughput(2, time, |number| {
             let name = path(&format!("common/n{number}"));
