@@ -368,7 +368,8 @@ impl RawBlock {
     }
 
     /// Writes `range` in place if it lies past the fill mark, and moves the mark to its end (B3). `None` when readers may
-    /// be looking there.
+    /// be looking there, or a page there is shared: whoever took it out of its cell and let it go could see it come back
+    /// into that cell while a reader looks at it for the second time.
     ///
     /// # Safety
     /// The caller holds the file's lock alone, and the file's map has the only reference to the block.
@@ -379,14 +380,15 @@ impl RawBlock {
         purpose: Purpose,
         source: &mut Source<'_>,
     ) -> Option<Writable> {
-        let mark = self.mark();
-        // Readers look at the cell of the page that the mark lies in: it must stay what it is.
-        let edge = mark / PAGE_SIZE;
-        let in_edge = !mark.is_multiple_of(PAGE_SIZE) && range.start / PAGE_SIZE == edge;
-        if range.start < mark || in_edge && !self.is_ours(edge) {
+        let (mark, first) = (self.mark(), range.start / PAGE_SIZE);
+        let may_stay = |index: usize| match self.page(index) {
+            Some(_) => self.is_ours(index),
+            // Readers look at the cell of the page that the mark lies in.
+            None => index > first || mark <= first * PAGE_SIZE,
+        };
+        if range.start < mark || !(first..range.end.div_ceil(PAGE_SIZE)).all(may_stay) {
             return None;
         }
-        // Readers use the cells below the mark only; the one it lies in is left alone (above).
         let ready = self.make_ready(range.clone(), holes, purpose, &mut 0);
         if ready.len > 0 {
             // SAFETY: the bytes past the mark are the lock's holder's, in pages that are the block's alone now.

@@ -1,10 +1,13 @@
 //! A reader that is stopped in its middle, and what it finds when it goes on.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::content::block::RawBlock;
+use crate::content::raw::Holes;
 use crate::failpoint::{self, Parking, Plan};
 use crate::testing::settle;
 
@@ -64,4 +67,29 @@ fn a_page_that_went_to_another_file_is_not_read() {
         }
     });
     assert!(seen.iter().all(|byte| [0, b'b'].contains(byte)), "another file's bytes");
+}
+
+#[test]
+fn a_shared_page_past_the_fill_mark_stays_in_its_cell() {
+    let purpose = Purpose::Ordinary;
+    let mut block = RawBlock::try_new(&lockless_space(), purpose).unwrap();
+    let alone = block.get_mut().unwrap();
+    assert!(alone.make_writable(0..3 * 4096, Holes::all(purpose), purpose).error.is_none());
+    alone.write(0, 100, &mut Source::new(&[b'a'; 100]));
+    alone.set_mark(100);
+    let other = alone.share_pages(purpose).unwrap();
+    let extend = |range: Range<usize>| {
+        let bytes = [b'b'; 8192];
+        // SAFETY: nobody else knows the block.
+        let done = unsafe {
+            block.extend(range.clone(), Holes::all(purpose), purpose, &mut Source::new(&bytes[..range.len()]))
+        };
+        done.map(|done| done.len)
+    };
+    for range in [100..101, 100..4097, 4096..4097, 4097..8192, 8192..8193, 3 * 4096 - 1..3 * 4096 + 1] {
+        assert_eq!(extend(range.clone()), None, "{range:?}");
+    }
+    assert_eq!(extend(3 * 4096..3 * 4096 + 1), Some(1), "a hole past the mark");
+    drop(other);
+    assert_eq!(extend(100..101), None, "below the mark");
 }
