@@ -140,8 +140,8 @@ test-c: lib
 	echo 'make test-c: all passed'
 
 # Faults that are planted must be reported.
-test-checkers: tools
-	scripts/test-checkers.sh
+test-checkers: lib
+	scripts/test-checkers.sh '$(LIB_DIR)'
 
 # VALGRIND_SCALE: how long the programs go on, in per cent; VALGRIND_PROGRAMS: which
 valgrind: tools

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The test of the test: programs that do one wrong thing each with a page, a piece or a counted value must be reported by
-# AddressSanitizer and by Valgrind, and the same program without a fault must not.
+# AddressSanitizer and by Valgrind, and the same program without a fault must not. And LeakSanitizer in a program that uses the
+# library as it is (its first argument) must report what the program loses, and nothing of the library's.
 #
 # A checker that is not there is skipped aloud. Builds go to <target directory>/sanitize-address and <target directory>.
 set -euo pipefail
@@ -8,6 +9,7 @@ export LC_ALL=C
 
 say() { printf 'test-checkers: %s\n' "$*" >&2; }
 
+library=$(realpath "${1:?the directory of libermfs.so}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -64,6 +66,19 @@ if command -v valgrind > /dev/null; then
     done
 else
     say 'SKIPPED: what needs valgrind (Debian: apt-get install valgrind)'
+fi
+
+program=$target/leaks
+if ${CC:-cc} -g -fsanitize=address -Iinclude -o "$program" c_tests/leaks.c -L"$library" -lermfs -Wl,-rpath,"$library" 2> "$report"; then
+    export ASAN_OPTIONS="exitcode=66 symbolize=0" LSAN_OPTIONS=exitcode=66
+    for ERMFS_LOCKLESS in 0 1; do
+        export ERMFS_LOCKLESS
+        expect LeakSanitizer '' none "$program"
+        expect LeakSanitizer '100 byte(s) leaked in 1 allocation' own "$program"
+    done
+else
+    cat "$report" >&2
+    say "SKIPPED: LeakSanitizer in a program of the library's (Debian: apt-get install libasan8)"
 fi
 
 [ -z "$failed" ] || exit 1

@@ -1,4 +1,5 @@
-//! Variable-size allocations, process-wide: compressed members, small contents, whatever is not a page.
+//! Variable-size allocations, process-wide: compressed members, small contents, whatever is not a page; and, in a heap
+//! of their own, nodes (`nodes`).
 //!
 //! Promises: allocating and freeing take a bounded number of steps; a piece stays at its address until it is freed, and
 //! costs at most 23 bytes more than its length (but at least 32). Owns the chunks (2 MiB arenas) that pieces are cut
@@ -20,7 +21,72 @@ use core::ptr::NonNull;
 /// The largest length of a [`Piece`], in bytes: what fits one chunk.
 pub const MAX_PIECE: usize = WHOLE_CHUNK - HEADER;
 
-static HEAP: Mutex<Tlsf> = Mutex::new(Tlsf::new());
+static PIECES: Heap = Heap::new(|_| (), |_| ());
+
+/// Chunks, and what is cut from them.
+pub(crate) struct Heap {
+    chunks: Mutex<Tlsf>,
+    /// What is done with a chunk before its first byte is touched, and after its last use; not under the lock.
+    begin: fn(NonNull<u8>),
+    end: fn(NonNull<u8>),
+}
+
+impl Heap {
+    pub(crate) const fn new(begin: fn(NonNull<u8>), end: fn(NonNull<u8>)) -> Heap {
+        Heap { chunks: Mutex::new(Tlsf::new()), begin, end }
+    }
+
+    /// `len` bytes at a multiple of 16, at most [`MAX_PIECE`].
+    #[inline]
+    pub(crate) fn alloc(&self, len: usize) -> Result<NonNull<u8>, AllocError> {
+        let size = block_size(len);
+        let found = self.chunks.lock().alloc(size);
+        match found {
+            Some(start) => Ok(start),
+            None => self.alloc_from_new_chunk(size),
+        }
+    }
+
+    /// Gets a chunk without holding the heap's lock, since that may take a system call and a page fault.
+    #[cold]
+    #[inline(never)]
+    fn alloc_from_new_chunk(&self, size: usize) -> Result<NonNull<u8>, AllocError> {
+        let chunk = pages::alloc_arena()?;
+        (self.begin)(chunk);
+        // The page fault, if there is one, happens here and not under the lock.
+        // SAFETY: the arena is this function's alone.
+        unsafe {
+            poison::hand_out(chunk.as_ptr(), HEADER);
+            chunk.write_volatile(0);
+            poison::close(chunk.as_ptr(), HEADER);
+        }
+        let mut heap = self.chunks.lock();
+        // SAFETY: an arena is a chunk's size and alignment, and nobody else uses it.
+        unsafe { heap.add_chunk(chunk) };
+        // A whole chunk holds any size up to `MAX_PIECE`, so this finds one.
+        heap.alloc(size).ok_or(AllocError::Memory)
+    }
+
+    /// Frees what [`Heap::alloc`] gave.
+    ///
+    /// # Safety
+    /// It came from this heap, and has no owner.
+    #[inline]
+    pub(crate) unsafe fn free(&self, start: NonNull<u8>) {
+        // SAFETY: by contract.
+        let chunk = unsafe { self.chunks.lock().free(start) };
+        if let Some(chunk) = chunk {
+            (self.end)(chunk);
+            // SAFETY: chunks come from `alloc_arena`, and the allocator has let go of this one.
+            unsafe { pages::free_arena(chunk) };
+        }
+    }
+
+    /// Bytes that somebody owns, headers and rounding included.
+    pub(crate) fn used(&self) -> u64 {
+        self.chunks.lock().used() as u64
+    }
+}
 
 static FREED: Quarantine<Freed> = Quarantine::new();
 
@@ -50,12 +116,7 @@ impl Piece {
         if len > MAX_PIECE {
             return Err(AllocError::Memory);
         }
-        let size = block_size(len);
-        let found = HEAP.lock().alloc(size);
-        let start = match found {
-            Some(start) => start,
-            None => alloc_from_new_chunk(size)?,
-        };
+        let start = PIECES.alloc(len)?;
         // SAFETY: the block is this piece's; what lies between its end and the next block's stays closed.
         unsafe { poison::hand_out(start.as_ptr(), len) };
         Ok(Piece { start, len: len as u32 })
@@ -120,12 +181,8 @@ unsafe impl Send for Freed {}
 impl Freed {
     #[inline]
     fn free(self) {
-        // SAFETY: it came from this allocator, and has no owner.
-        let chunk = unsafe { HEAP.lock().free(self.0) };
-        if let Some(chunk) = chunk {
-            // SAFETY: chunks come from `alloc_arena`, and the allocator has let go of this one.
-            unsafe { pages::free_arena(chunk) };
-        }
+        // SAFETY: it came from this heap, and has no owner.
+        unsafe { PIECES.free(self.0) };
     }
 }
 
@@ -133,25 +190,6 @@ impl fmt::Debug for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Piece").field("start", &self.start).field("len", &self.len).finish()
     }
-}
-
-/// Gets a chunk without holding the heap's lock, since that may take a system call and a page fault.
-#[cold]
-#[inline(never)]
-fn alloc_from_new_chunk(size: usize) -> Result<NonNull<u8>, AllocError> {
-    let chunk = pages::alloc_arena()?;
-    // The page fault, if there is one, happens here and not under the lock.
-    // SAFETY: the arena is this function's alone.
-    unsafe {
-        poison::hand_out(chunk.as_ptr(), HEADER);
-        chunk.write_volatile(0);
-        poison::close(chunk.as_ptr(), HEADER);
-    }
-    let mut heap = HEAP.lock();
-    // SAFETY: an arena is a chunk's size and alignment, and nobody else uses it.
-    unsafe { heap.add_chunk(chunk) };
-    // A whole chunk holds any size that `Piece::alloc` lets through, so this finds one.
-    heap.alloc(size).ok_or(AllocError::Memory)
 }
 
 /// Frees what is kept out of use, so that figures are of what there would be without.
@@ -163,7 +201,7 @@ pub(crate) fn free_kept() {
 
 /// The heap's part of [`crate::process_memory`].
 pub(crate) fn describe(memory: &mut ProcessMemory) {
-    memory.pieces_in_use = HEAP.lock().used() as u64;
+    memory.pieces_in_use = PIECES.used();
 }
 
 #[cfg(test)]

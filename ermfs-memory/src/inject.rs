@@ -20,11 +20,12 @@ pub const LABELS: &[&str] = &[
     // The kernel's part: address space, and memory in it.
     "mmap",
     "mprotect",
-    // Fallible counterparts of what the standard library has: Arc, Box, Vec, a zeroed slice.
+    // Fallible counterparts of what the standard library has: Arc, Box, Vec, a zeroed slice; a node.
     "counted",
     "box",
     "vec",
     "zeroed",
+    "node",
 ];
 
 /// Whether `label` is in `list`, for checks at compile time.

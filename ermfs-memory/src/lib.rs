@@ -5,7 +5,8 @@
 //!
 //! Owns, for the whole process:
 //! - [`Page`]s of 4 KiB with a reference count each, carved out of 2 MiB arenas;
-//! - [`Piece`]s, variable-size allocations for what is smaller or odder than pages.
+//! - [`Piece`]s, variable-size allocations for what is smaller or odder than pages;
+//! - nodes ([`Nodes`]), what trees of files are made of, close together.
 //!
 //! Owned by the caller: [`Budget`] (what one filesystem may take: callers charge it *before* they allocate; the
 //! allocators themselves do not know budgets), [`Counted`] (a reference-counted value) and the fallible counterparts of
@@ -42,16 +43,19 @@ mod counted;
 mod fallible;
 mod heap;
 pub mod inject;
+mod nodes;
 mod pages;
 mod poison;
 mod reserve;
 pub mod sync;
 mod tlsf;
 
+pub use allocator_api2::alloc::Allocator;
 pub use budget::{Budget, Kind, Purpose, Usage};
 pub use counted::{AtOnce, Counted, Ownerless, Reclaim, Unfilled};
 pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
+pub use nodes::{NodeBox, NodeVec, Nodes, malloc_footprint, try_node, try_node_vec};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};
 
 use core::fmt;
@@ -88,7 +92,7 @@ impl From<TryReserveError> for AllocError {
 
 /// What this process's allocators hold, in bytes; see [`process_memory`].
 ///
-/// `mapped` is the sum of the arenas that pages, pieces and the warm pool stand in. It is an upper bound of what they
+/// `mapped` is the sum of the arenas that pages, pieces, nodes and the warm pool stand in. It is an upper bound of what they
 /// contribute to the resident set: a part of an arena that was never written has not been faulted in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessMemory {
@@ -102,19 +106,22 @@ pub struct ProcessMemory {
     pub cold: u64,
     /// Pages that somebody holds a reference of.
     pub pages_in_use: u64,
-    /// The part of `mapped` that pieces are cut from.
+    /// The part of `mapped` that pieces and nodes are cut from.
     pub pieces_mapped: u64,
     /// Pieces that somebody owns, headers and rounding included.
     pub pieces_in_use: u64,
+    /// The same of nodes, but for what malloc gave.
+    pub nodes_in_use: u64,
     /// The allocators' own tables (page counts, arena maps).
     pub tables: u64,
 }
 
-/// What this process's page and piece allocators hold now. Takes both allocators' locks, one after the other, so the
-/// two halves of the answer may be an instant apart.
+/// What this process's allocators hold now. Takes the allocators' locks, one after the other, so the
+/// parts of the answer may be an instant apart.
 pub fn process_memory() -> ProcessMemory {
     let mut memory = ProcessMemory::default();
     pages::describe(&mut memory);
     heap::describe(&mut memory);
+    nodes::describe(&mut memory);
     memory
 }

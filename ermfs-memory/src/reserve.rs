@@ -56,10 +56,9 @@ impl Reservation {
         self.len
     }
 
-    /// Asks for huge pages in all of it. A kernel without them says no, which changes nothing but speed.
+    /// Asks for huge pages in all of it.
     pub(crate) fn advise_huge(&self) {
-        // SAFETY: the advice does not change what any byte of the range holds.
-        let _ = unsafe { madvise(self.base.as_ptr().cast(), self.len, Advice::LinuxHugepage) };
+        advise_pages(self.base, self.len, PageSize::Huge);
     }
 
     /// Makes a part readable and writable. Its bytes are 0 until written.
@@ -82,6 +81,23 @@ impl Drop for Reservation {
         // SAFETY: this object owns the mapping, and whoever used it borrowed from this object.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+/// What pages memory is to have that is not there yet.
+#[derive(Clone, Copy)]
+pub(crate) enum PageSize {
+    Small,
+    Huge,
+}
+
+/// Asks for pages of that size. A kernel without huge ones says no, which changes nothing but speed.
+pub(crate) fn advise_pages(start: NonNull<u8>, len: usize, size: PageSize) {
+    let advice = match size {
+        PageSize::Small => Advice::LinuxNoHugepage,
+        PageSize::Huge => Advice::LinuxHugepage,
+    };
+    // SAFETY: the advice changes what no byte holds, whoever the range belongs to.
+    let _ = unsafe { madvise(start.as_ptr().cast(), len, advice) };
 }
 
 /// Gives the memory behind committed address space back to the kernel; it stays accessible, its bytes are 0 or, where

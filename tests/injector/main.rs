@@ -41,7 +41,7 @@ fn stride() -> u64 {
 fn process_holds() -> (u64, u64, usize) {
     let memory = process_memory();
     let descriptors = std::fs::read_dir("/proc/self/fd").expect("/proc").count();
-    (memory.pages_in_use, memory.pieces_in_use, descriptors)
+    (memory.pages_in_use, memory.pieces_in_use + memory.nodes_in_use, descriptors)
 }
 
 /// What a cleared filesystem holds.

@@ -20,7 +20,7 @@ use ermfs_memory::sync::atomic::{
     AtomicI64, AtomicPtr, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use ermfs_memory::{Counted, try_box};
+use ermfs_memory::{Counted, NodeBox, Nodes, try_node};
 
 use super::counts::Counts;
 use super::directory::Directory;
@@ -151,10 +151,10 @@ impl Inode {
             shared: shared.clone(),
             body,
         };
-        let shell = try_box(inode).map_err(|(error, _)| error)?;
+        let shell = try_node(inode).map_err(|(error, _)| error)?;
         charge.keep();
         shared.count_of(shell.kind()).fetch_add(1, Relaxed);
-        Ok(InodeRef { inode: NonNull::from(Box::leak(shell)) })
+        Ok(InodeRef { inode: NonNull::from(NodeBox::leak(shell)) })
     }
 
     /// The number that `st_ino` shows: unique in the filesystem, never used again. The root's is 1.
@@ -519,10 +519,10 @@ unsafe fn free(inode: NonNull<Inode>, mut onlookers: Onlookers<'_>) {
 /// # Safety
 /// Nobody can reach the inode any more; called once.
 unsafe fn free_shell(inode: NonNull<Inode>) {
-    // SAFETY: made by `Box::leak` in `Inode::create`, and not freed before.
-    let shell = unsafe { Box::from_raw(inode.as_ptr()) };
+    // SAFETY: made by `NodeBox::leak` in `Inode::create`, and not freed before.
+    let shell = unsafe { NodeBox::from_raw_in(inode.as_ptr(), Nodes) };
     let bytes = shell.body.footprint();
-    let Inode { shared, body, .. } = *shell;
+    let Inode { shared, body, .. } = NodeBox::into_inner(shell);
     drop(body);
     shared.space().release(ermfs_memory::Kind::Metadata, bytes);
 }

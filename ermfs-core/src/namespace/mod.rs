@@ -42,7 +42,7 @@ mod xattr;
 
 use std::sync::Arc;
 
-use ermfs_memory::Counted;
+use ermfs_memory::{Counted, malloc_footprint};
 
 pub(crate) use attributes::Attributes;
 pub use attributes::XattrSet;
@@ -87,12 +87,6 @@ impl At<'_> {
     fn check_start(&self) -> Result<()> {
         if self.dir.reach().is_gone() { Err(Errno::ENOENT) } else { Ok(()) }
     }
-}
-
-/// What an allocation of `size` bytes takes with a malloc of 16-byte granularity and one word of overhead, as glibc's.
-const fn malloc_footprint(size: usize) -> u64 {
-    let bytes = (size + 8).next_multiple_of(16);
-    (if bytes < 32 { 32 } else { bytes }) as u64
 }
 
 /// A new filesystem's root directory.

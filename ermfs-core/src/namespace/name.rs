@@ -13,7 +13,7 @@ use core::ptr::{self, NonNull};
 use core::slice;
 use std::hash::{BuildHasher, RandomState};
 
-use ermfs_memory::AllocError;
+use ermfs_memory::{AllocError, NodeBox, Nodes, try_node_vec};
 
 use super::malloc_footprint;
 use crate::errno::{Errno, Result};
@@ -129,9 +129,9 @@ impl StoredName {
             stored.bytes[..name.len()].write_copy_of_slice(name);
             return Ok(stored);
         }
-        let mut copy = ermfs_memory::try_vec(name.len())?;
+        let mut copy = try_node_vec(name.len())?;
         copy.extend_from_slice(name);
-        let address: *mut [u8] = Box::into_raw(copy.into_boxed_slice());
+        let address: *mut [u8] = NodeBox::into_raw(copy.into_boxed_slice());
         // SAFETY: `ADDRESS_AT` and 8 bytes lie inside `bytes`; unaligned access is asked for.
         unsafe {
             stored.bytes.as_mut_ptr().add(ADDRESS_AT).cast::<*mut u8>().write_unaligned(address.cast())
@@ -167,8 +167,8 @@ impl StoredName {
 impl Drop for StoredName {
     fn drop(&mut self) {
         if let Some(long) = self.long() {
-            // SAFETY: made by `Box::into_raw` in `try_new`, freed once.
-            drop(unsafe { Box::from_raw(long.as_ptr()) });
+            // SAFETY: made by `NodeBox::into_raw` in `try_new`, freed once.
+            drop(unsafe { NodeBox::from_raw_in(long.as_ptr(), Nodes) });
         }
     }
 }

@@ -11,7 +11,7 @@
 
 use core::ptr::NonNull;
 
-use ermfs_memory::{Kind, Purpose, try_vec};
+use ermfs_memory::{Kind, NodeVec, Nodes, Purpose, try_node_vec};
 use hashbrown::HashTable;
 
 use crate::errno::{Errno, Result};
@@ -24,6 +24,8 @@ use crate::space::Space;
 
 /// The largest number of places, holes included, that is scanned.
 const SCANNED: usize = 8;
+
+type Index = HashTable<u32, Nodes>;
 
 struct Entry {
     cookie: u64,
@@ -41,9 +43,9 @@ unsafe impl Send for Entry {}
 unsafe impl Sync for Entry {}
 
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: NodeVec<Entry>,
     /// Places in `entries` of all that are no hole, by hash; unused (empty, without memory) while they are scanned.
-    index: HashTable<u32>,
+    index: Index,
     next_cookie: u64,
     live: u32,
     indexed: bool,
@@ -80,7 +82,7 @@ const fn entries_bytes(capacity: usize) -> u64 {
 }
 
 /// What an index takes.
-fn index_bytes(index: &HashTable<u32>) -> u64 {
+fn index_bytes(index: &Index) -> u64 {
     match index.allocation_size() {
         0 => 0,
         bytes => malloc_footprint(bytes),
@@ -102,8 +104,8 @@ fn settle(space: &Space, have: u64, need: u64) {
 impl Table {
     pub(super) fn new() -> Table {
         Table {
-            entries: Vec::new(),
-            index: HashTable::new(),
+            entries: NodeVec::new_in(Nodes),
+            index: Index::new_in(Nodes),
             next_cookie: FIRST_COOKIE,
             live: 0,
             indexed: false,
@@ -223,7 +225,8 @@ impl Table {
         space.release(Kind::Metadata, entry.name.charged());
         entry.name = StoredName::EMPTY;
         self.live -= 1;
-        while self.entries.pop_if(|entry| entry.inode.is_none()).is_some() {}
+        let live = self.entries.iter().rposition(|entry| entry.inode.is_some()).map_or(0, |last| last + 1);
+        self.entries.truncate(live);
         if self.entries.len() > SCANNED && self.entries.len() > self.len() * 2 {
             self.compact();
         }
@@ -255,8 +258,8 @@ impl Table {
             Kind::Metadata,
             names + entries_bytes(self.entries.capacity()) + index_bytes(&self.index),
         );
-        self.entries = Vec::new();
-        self.index = HashTable::new();
+        self.entries = NodeVec::new_in(Nodes);
+        self.index = Index::new_in(Nodes);
         self.indexed = false;
     }
 
@@ -291,7 +294,7 @@ impl Table {
         }
         let charge = room.charge(entries_bytes(new) - entries_bytes(old))?;
         allocation!("names.grow")?;
-        self.entries.try_reserve_exact(new - self.entries.len())?;
+        self.entries.try_reserve_exact(new - self.entries.len()).map_err(|_| Errno::ENOMEM)?;
         debug_assert_eq!(self.entries.capacity(), new);
         charge.keep();
         Ok(())
@@ -329,8 +332,8 @@ impl Table {
     }
 
     /// An index of all entries, with room for `capacity`.
-    fn new_index(&self, capacity: usize) -> Result<HashTable<u32>> {
-        let mut index = HashTable::new();
+    fn new_index(&self, capacity: usize) -> Result<Index> {
+        let mut index = Index::new_in(Nodes);
         let entries = &self.entries[..];
         allocation!("locked.names.index")?;
         index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;
@@ -338,7 +341,7 @@ impl Table {
         Ok(index)
     }
 
-    fn fill(index: &mut HashTable<u32>, entries: &[Entry]) {
+    fn fill(index: &mut Index, entries: &[Entry]) {
         for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.inode.is_some()) {
             index.insert_unique(spread(entry.hash), place as u32, |place| {
                 spread(entries[*place as usize].hash)
@@ -391,9 +394,9 @@ impl Table {
     }
 
     /// The entries, closed up, in new allocations; the old ones are left empty. Nothing has changed on failure.
-    fn rebuilt(&mut self, capacity: usize, keep_index: bool) -> Result<(Vec<Entry>, HashTable<u32>)> {
-        let mut entries = try_vec(capacity)?;
-        let mut index = HashTable::new();
+    fn rebuilt(&mut self, capacity: usize, keep_index: bool) -> Result<(NodeVec<Entry>, Index)> {
+        let mut entries = try_node_vec(capacity)?;
+        let mut index = Index::new_in(Nodes);
         if keep_index {
             allocation!("locked.names.index")?;
             index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;

@@ -8,10 +8,9 @@ use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use core::slice;
-use std::alloc::{alloc, dealloc};
 
-use ermfs_memory::Kind;
 use ermfs_memory::sync::Arc;
+use ermfs_memory::{Allocator, Kind, Nodes};
 
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
@@ -102,9 +101,7 @@ impl Prepared {
         let len = name.bytes.len();
         let charge = room.charge(footprint(len))?;
         allocation!("lockless.names.dentry")?;
-        // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc(layout(len)) }.cast::<Header>();
-        let at = NonNull::new(memory).ok_or(Errno::ENOMEM)?;
+        let at = Nodes.allocate(layout(len)).map_err(|_| Errno::ENOMEM)?.cast::<Header>();
         let word = AtomicPtr::new(ptr::null_mut());
         let header = Header { word, cookie, hash: name.hash, len: len as u8, name: [] };
         // SAFETY: fresh memory of `layout(len)`, which has room for the header and, from the offset of `name`, for `len` bytes.
@@ -205,7 +202,7 @@ impl<'a> Dentry<'a> {
         unsafe {
             let len = usize::from(self.at.as_ref().len);
             self.at.drop_in_place();
-            dealloc(self.at.as_ptr().cast(), layout(len));
+            Nodes.deallocate(self.at.cast(), layout(len));
             footprint(len)
         }
     }

@@ -9,9 +9,9 @@ use core::alloc::Layout;
 use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::{self, NonNull};
-use std::alloc::{alloc, dealloc};
 
 use ermfs_memory::sync::Arc;
+use ermfs_memory::{Allocator, Nodes};
 
 use super::dentry::{self, Dentry};
 use crate::epoch::{self, Guard};
@@ -72,9 +72,7 @@ impl<'a> Table<'a> {
         let mask = u32::try_from(capacity - 1).map_err(|_| Errno::ENOSPC)?;
         let layout = layout(capacity).ok_or(Errno::ENOMEM)?;
         allocation!("lockless.names.table")?;
-        // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc(layout) }.cast::<Header>();
-        let at = NonNull::new(memory).ok_or(Errno::ENOMEM)?;
+        let at = Nodes.allocate(layout).map_err(|_| Errno::ENOMEM)?.cast::<Header>();
         // SAFETY: fresh memory of that layout: a header and `capacity` slots.
         unsafe {
             at.write(Header { mask, used: AtomicU32::new(0), slots: [] });
@@ -203,7 +201,7 @@ impl<'a> Table<'a> {
                 ptr::slice_from_raw_parts_mut(slots, capacity).drop_in_place();
             }
             self.at.drop_in_place();
-            dealloc(self.at.as_ptr().cast(), layout);
+            Nodes.deallocate(self.at.cast(), layout);
             footprint(capacity)
         }
     }
