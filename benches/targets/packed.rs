@@ -8,7 +8,7 @@ use std::os::fd::FromRawFd;
 use libc::{O_APPEND, O_CREAT, O_RDONLY, O_TRUNC, O_WRONLY};
 
 use crate::codec::{BLOCK, Bare, filter, memfd};
-use crate::side::{ON_CLOSE, Side, Who, nanoseconds, path, symbol};
+use crate::side::{ON_CLOSE, Side, Who, nanoseconds, path, second_time, symbol};
 use crate::stage::{Goal, Line, Measure, Stage, is_installed};
 use crate::{MOST_ROUNDS, Options, corpus};
 
@@ -46,7 +46,7 @@ fn packed(who: Who, options: &Options) -> Measure {
         let mut buffer = vec![0u8; MIB];
         return Box::new(move |measurement| {
             vec![
-                nanoseconds(1, || match measurement {
+                second_time(|| match measurement {
                     "write" => side.write_file("packed", &bytes),
                     _ => side.read_file("packed", &mut buffer),
                 }) / 1e6,
@@ -62,7 +62,7 @@ fn packed(who: Who, options: &Options) -> Measure {
     let (gz, bgz) = (answer(GZIP, &["-1"]), answer(BGZIP, &["-l", "1"]));
     Box::new(move |measurement| {
         vec![match measurement {
-            "pack" => nanoseconds(1, || drop(bare.pack(&bytes))) / 1e6,
+            "pack" => second_time(|| drop(bare.pack(&bytes))) / 1e6,
             "gzip" => filter("gzip", &["-1"], &bytes).0,
             "inflate" => bare.inflate_all(&members),
             "gunzip" => filter("gzip", &["-d"], &gz).0,
@@ -167,14 +167,14 @@ fn export(who: Who, options: &Options) -> Measure {
                     file.write_all(&room).expect("memory");
                 }
             };
-            vec![nanoseconds(1, write) / 1e6]
+            vec![second_time(write) / 1e6]
         });
     }
     let side = Side::enter(who, ON_CLOSE);
     side.write_file("packed", &bytes);
     let take = exporter(c"ermfs_export_memfd");
     Box::new(move |measurement| match measurement {
-        "export" => vec![nanoseconds(1, || drop(take("packed", 0))) / 1e6],
+        "export" => vec![second_time(|| drop(take("packed", 0))) / 1e6],
         _ => {
             let first = take("packed", 1);
             let time = nanoseconds(1, || drop(take("packed", 1))) / 1e3;
