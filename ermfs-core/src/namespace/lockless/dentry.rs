@@ -28,6 +28,9 @@ use crate::sync::atomic::{
 /// In a word: a rename of the name is under way, and the directory's record says what came of it.
 const PENDING: usize = 1;
 
+/// The address of a dentry is a multiple of this: what every allocator gives, and some bits for a table to use.
+pub(super) const ALIGN: usize = 16;
+
 /// What stands before the name.
 #[repr(C)]
 pub(super) struct Header {
@@ -85,7 +88,7 @@ impl PartialEq for Dentry<'_> {
 
 fn layout(len: usize) -> Layout {
     let size = size_of::<Header>().max(offset_of!(Header, name) + len);
-    Layout::from_size_align(size, align_of::<Header>()).expect("a name is short")
+    Layout::from_size_align(size, ALIGN).expect("a name is short")
 }
 
 fn footprint(len: usize) -> u64 {

@@ -2,7 +2,8 @@
 //!
 //! Promises: a slot goes from never used to a dentry to TOMBSTONE and never back, so that a chain that
 //! leads to a dentry leads there for good; at least a quarter of the slots was never used, so chains
-//! are short and end. Owns the slots and their charge, not the dentries. Changed by the holder of the
+//! are short and end. In a slot four bits of the hash stand beside the dentry's address, so that a look-up that passes another
+//! name's dentry seldom looks at it, which in a large tree would be a miss in the cache. Owns the slots and their charge, not the dentries. Changed by the holder of the
 //! directory's lock only.
 
 use core::alloc::Layout;
@@ -28,8 +29,26 @@ use crate::sync::atomic::{
 
 type Slot = AtomicPtr<dentry::Header>;
 
-/// In a slot: there was a dentry here.
+/// In a slot: there was a dentry here. No dentry, for its address is none.
 const TOMBSTONE: *mut dentry::Header = ptr::without_provenance_mut(1);
+
+/// The bits of a slot that are free in a dentry's address.
+const TAG: usize = dentry::ALIGN - 1;
+
+/// What stands beside the address of a dentry with this hash: bits that its place does not depend on, but in the largest tables.
+const fn tag(hash: u32) -> usize {
+    (hash >> (u32::BITS - dentry::ALIGN.ilog2())) as usize
+}
+
+/// What is in the slot of a dentry.
+fn tagged(dentry: Dentry<'_>) -> *mut dentry::Header {
+    dentry.as_ptr().map_addr(|address| address | tag(dentry.hash()))
+}
+
+/// The dentry that a slot shows, if it is neither a tombstone nor was never used.
+fn untagged(slot: *mut dentry::Header) -> Option<NonNull<dentry::Header>> {
+    NonNull::new(slot.map_addr(|address| address & !TAG))
+}
 
 /// The smallest number of slots.
 const SMALLEST: usize = 8;
@@ -120,14 +139,20 @@ impl<'a> Table<'a> {
     /// The dentry with this hash that `is` accepts.
     #[inline]
     pub(super) fn find_where(self, hash: u32, is: impl Fn(Dentry<'a>) -> bool) -> Option<Dentry<'a>> {
+        let tag = tag(hash);
         for slot in self.chain(hash) {
             let found = slot.load(Acquire);
-            if found == TOMBSTONE {
+            let at = found.map_addr(|address| address ^ tag);
+            // Null and TOMBSTONE are null with some tag, and no dentry is.
+            let Some(at) = NonNull::new(at).filter(|at| at.addr().get() & TAG == 0) else {
+                if found.is_null() {
+                    return None;
+                }
                 continue;
-            }
+            };
             failpoint!("lockless.names.probe");
             // SAFETY: a dentry is retired after its slot is a tombstone, so this one outlives the pin or lock of `'a`.
-            let dentry = unsafe { Dentry::from_raw(NonNull::new(found)?) };
+            let dentry = unsafe { Dentry::from_raw(at) };
             if dentry.hash() == hash && is(dentry) {
                 return Some(dentry);
             }
@@ -156,21 +181,20 @@ impl<'a> Table<'a> {
     /// Shows a dentry in the first slot of its chain that was never used.
     pub(super) fn enter(self, dentry: Dentry<'_>) {
         let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed).is_null());
-        slot.expect("a quarter was never used").store(dentry.as_ptr(), Release);
+        slot.expect("a quarter was never used").store(tagged(dentry), Release);
         self.header().used.store(self.header().used.load(Relaxed) + 1, Relaxed);
     }
 
     /// Makes the slot of `dentry` a tombstone.
     pub(super) fn bury(self, dentry: Dentry<'_>) {
-        let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed) == dentry.as_ptr());
+        let slot = self.chain(dentry.hash()).find(|slot| slot.load(Relaxed) == tagged(dentry));
         slot.expect("it was entered").store(TOMBSTONE, Release);
     }
 
     /// Enters all dentries of another table into this one, which nobody else can see and that has room.
     pub(super) fn fill_from(self, other: Table<'_>) {
         for slot in other.chain(0) {
-            let found = slot.load(Relaxed);
-            if let Some(dentry) = NonNull::new(found).filter(|_| found != TOMBSTONE) {
+            if let Some(dentry) = untagged(slot.load(Relaxed)) {
                 // SAFETY: what the slots of a directory's table show the holder of its lock is not retired.
                 self.enter(unsafe { Dentry::from_raw(dentry) });
             }
