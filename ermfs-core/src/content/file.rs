@@ -31,7 +31,7 @@ use crate::space::Space;
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// All bytes of one regular file. What every read looks at comes first ([`Content::LOOKED_AT`]).
+/// All bytes of one regular file. What every read looks at comes first (`LOOKED_AT`).
 #[repr(C)]
 pub struct Content {
     size: AtomicU64,
