@@ -59,7 +59,12 @@ impl World {
         let packed = process::openat(AT_FDCWD, PACKED, libc::O_RDONLY, 0).expect("a file");
         let directory = process::openat(AT_FDCWD, b"/shared", libc::O_DIRECTORY, 0).expect("a directory");
         process::chdir(b"/shared").expect("the working directory");
-        World { packed, raw: open(RAW), directory }
+        // Closed it was packed, and is raw again where it is written, for as long as it is open.
+        let raw = open(RAW);
+        for block in 0..3 {
+            assert_eq!(process::pwrite(raw, &mut Source::new(b"x"), (block * BLOCK) as i64), Ok(1));
+        }
+        World { packed, raw, directory }
     }
 }
 

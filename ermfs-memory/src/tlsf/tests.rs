@@ -47,8 +47,11 @@ impl Modelled {
         }
         self.count += 1;
         let byte = self.count as u8;
-        // SAFETY: the owner's part, `len` bytes, inside the chunk.
-        unsafe { start.write_bytes(byte, len) };
+        // SAFETY: the owner's part, `len` bytes, inside the chunk; as whoever hands it out, this opens it.
+        unsafe {
+            poison::hand_out(start.as_ptr(), len);
+            start.write_bytes(byte, len);
+        }
         self.held.insert(address, (start, len, byte));
         address
     }
@@ -59,7 +62,11 @@ impl Modelled {
         let bytes = unsafe { core::slice::from_raw_parts(start.as_ptr(), len) };
         assert!(bytes.iter().all(|&b| b == byte), "somebody wrote into a block that was held");
         // SAFETY: held until now, and not used any more.
-        if let Some(chunk) = unsafe { self.heap.free(start) } {
+        let chunk = unsafe {
+            poison::close(start.as_ptr(), len);
+            self.heap.free(start)
+        };
+        if let Some(chunk) = chunk {
             assert!(self.chunks.remove(&chunk.addr().get()));
             // SAFETY: came from `alloc` with this layout; the allocator has let go of it.
             unsafe { dealloc(chunk.as_ptr(), CHUNK) };

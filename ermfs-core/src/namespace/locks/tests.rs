@@ -528,8 +528,8 @@ fn a_fork_after_the_waking_leaves_nothing_held() {
         let (fs, file) = a_file();
         let before = fs.space().budget().usage().metadata;
         let shared = ermfs_memory::Counted::try_new(7).unwrap();
-        let of_the_thread = core::mem::ManuallyDrop::new(shared.clone());
-        // SAFETY: the reference is never given up here; the child lets it go for the thread that it does not have.
+        let mut of_the_thread = core::mem::ManuallyDrop::new(shared.clone());
+        // SAFETY: the reference stays until the end here; the child lets it go for the thread that it does not have.
         let _ticket = woken_in_time(&file, Some(unsafe { Hold::of(&of_the_thread) }));
         // SAFETY: the child only looks at what it has, and ends without the harness's handlers.
         match unsafe { libc::fork() } {
@@ -545,6 +545,8 @@ fn a_fork_after_the_waking_leaves_nothing_held() {
                 // SAFETY: our own child and a local status.
                 assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
                 assert_eq!((status, shared.is_unique()), (0, false));
+                // SAFETY: once, and nobody else here lets it go.
+                unsafe { core::mem::ManuallyDrop::drop(&mut of_the_thread) };
             }
         }
     });
