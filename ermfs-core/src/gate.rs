@@ -360,7 +360,7 @@ fn wait_for_the_fork() {
     }
 }
 
-/// Registers the fork handlers and the membarrier, once. Two threads may do it at the same time:
+/// Registers the fork handlers and the membarrier, and finds what the dynamic linker is asked for, once. Two threads may do it at the same time:
 /// the handlers count, so that being registered twice does no harm.
 fn arm() {
     if ARMED.load(Acquire) {
@@ -374,6 +374,8 @@ fn arm() {
     }
     ARMED.store(true, Release);
     use_membarrier();
+    // Here, because this thread is outside, and not with the first inode, where a fork would wait for it.
+    ermfs_memory::find_leak_checker();
 }
 
 /// Lets entries do without a fence, if the kernel can make up for it.

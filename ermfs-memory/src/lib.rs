@@ -55,7 +55,7 @@ pub use budget::{Budget, Kind, Purpose, Usage};
 pub use counted::{AtOnce, Counted, Ownerless, Reclaim, Unfilled};
 pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
-pub use nodes::{NodeBox, NodeVec, Nodes, malloc_footprint, try_node, try_node_vec};
+pub use nodes::{NodeBox, NodeVec, Nodes, find_leak_checker, malloc_footprint, try_node, try_node_vec};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};
 
 use core::fmt;

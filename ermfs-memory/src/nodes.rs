@@ -2,8 +2,9 @@
 //!
 //! Promises: nodes lie together, in arenas that are advised to be huge pages, where a walk through many files would miss in
 //! the TLB at each node that malloc had put somewhere; a node costs what [`malloc_footprint`] says, as from a malloc of 16-byte
-//! granularity. The first chunk has small pages, so that a process with a few files pays for those that it touches. What is larger than [`LARGEST`] comes from the process's malloc, and so does all of it in a build for a memory
-//! checker or a model, which are to see each node. Owns the chunks and the lock around them. Never moves a node.
+//! granularity. The first chunk has small pages, so that a process with a few files pays for those that it touches. What is
+//! larger than [`LARGEST`] comes from the process's malloc, and so does all of it in a build for a memory checker or a model,
+//! which are to see each node. Owns the chunks and the lock around them. Never moves a node.
 //!
 //! LeakSanitizer takes for lost what only a node refers to, because it does not look into mappings: it is told of the chunks,
 //! where a host program has it.
@@ -136,12 +137,18 @@ pub const fn malloc_footprint(size: usize) -> u64 {
     (if bytes < 32 { 32 } else { bytes }) as u64
 }
 
+/// Looks whether the program has LeakSanitizer, which asks the dynamic linker, once. Else the first node would, where its
+/// caller may have a fork of another thread waiting for it, while who holds the linker's lock waits for that fork.
+pub fn find_leak_checker() {
+    leak_checker::find();
+}
+
 /// The nodes' part of [`crate::process_memory`].
 pub(crate) fn describe(memory: &mut ProcessMemory) {
     memory.nodes_in_use = NODES.used();
 }
 
-/// Of LeakSanitizer, if the host program has it.
+/// LeakSanitizer, if the host program has it.
 mod leak_checker {
     use crate::arena::ARENA_SIZE;
     use core::ffi::{CStr, c_void};
@@ -150,6 +157,21 @@ mod leak_checker {
 
     type Region = unsafe extern "C" fn(*const c_void, usize);
 
+    pub(super) struct LeakChecker {
+        register: Region,
+        unregister: Region,
+    }
+
+    static FOUND: OnceLock<Option<LeakChecker>> = OnceLock::new();
+
+    pub(super) fn find() -> Option<&'static LeakChecker> {
+        let find = || {
+            let (register, unregister) = (c"__lsan_register_root_region", c"__lsan_unregister_root_region");
+            Some(LeakChecker { register: function(register)?, unregister: function(unregister)? })
+        };
+        FOUND.get_or_init(find).as_ref()
+    }
+
     fn function(name: &CStr) -> Option<Region> {
         // SAFETY: a NUL-terminated name.
         let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
@@ -157,21 +179,17 @@ mod leak_checker {
         unsafe { core::mem::transmute::<*mut c_void, Option<Region>>(address) }
     }
 
-    #[cold]
     pub(super) fn look_into(chunk: NonNull<u8>) {
-        static FUNCTION: OnceLock<Option<Region>> = OnceLock::new();
-        if let Some(register) = FUNCTION.get_or_init(|| function(c"__lsan_register_root_region")) {
+        if let Some(checker) = find() {
             // SAFETY: the chunk is mapped until `look_away_from`.
-            unsafe { register(chunk.as_ptr().cast(), ARENA_SIZE) };
+            unsafe { (checker.register)(chunk.as_ptr().cast(), ARENA_SIZE) };
         }
     }
 
-    #[cold]
     pub(super) fn look_away_from(chunk: NonNull<u8>) {
-        static FUNCTION: OnceLock<Option<Region>> = OnceLock::new();
-        if let Some(unregister) = FUNCTION.get_or_init(|| function(c"__lsan_unregister_root_region")) {
+        if let Some(checker) = find() {
             // SAFETY: the chunk was registered when the heap got it.
-            unsafe { unregister(chunk.as_ptr().cast(), ARENA_SIZE) };
+            unsafe { (checker.unregister)(chunk.as_ptr().cast(), ARENA_SIZE) };
         }
     }
 }

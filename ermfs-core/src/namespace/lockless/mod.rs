@@ -7,9 +7,8 @@
 //!
 //! # The protocol
 //! A directory has a table of slots (`table`), each *never used* (null), a dentry (and four bits of its hash) or TOMBSTONE. A slot
-//! goes through these in
-//! this order and never back: so the chain from a name's first slot to the first never-used one, once seen to lead to the
-//! name, leads there for as long as the table lives. A dentry (`dentry`) has a name that never changes and one *word*: null
+//! goes through these in this order and never back: so the chain from a name's first slot to the first never-used one, once
+//! seen to lead to the name, leads there for as long as the table lives. A dentry (`dentry`) has a name that never changes and one *word*: null
 //! (nothing by that name), an inode, or an inode with PENDING.
 //!
 //! | step | stores, in this order | pairs with |

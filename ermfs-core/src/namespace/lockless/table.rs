@@ -2,8 +2,9 @@
 //!
 //! Promises: a slot goes from never used to a dentry to TOMBSTONE and never back, so that a chain that
 //! leads to a dentry leads there for good; at least a quarter of the slots was never used, so chains
-//! are short and end. In a slot four bits of the hash stand beside the dentry's address, so that a look-up that passes another
-//! name's dentry seldom looks at it, which in a large tree would be a miss in the cache. Owns the slots and their charge, not the dentries. Changed by the holder of the
+//! are short and end. In a slot four bits of the hash stand beside the dentry's address, so that a
+//! look-up that passes another name's dentry seldom looks at it, which in a large tree would be a miss
+//! in the cache. Owns the slots and their charge, not the dentries. Changed by the holder of the
 //! directory's lock only.
 
 use core::alloc::Layout;
