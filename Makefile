@@ -313,12 +313,12 @@ uninstall:
 install-check: lib ermfs
 	@MAKE='$(MAKE)' CHECK_CC='$(CC)' tests/install/check.sh '$(TARGET_DIR)/install-check'
 
-# The crates that can be published, built from their packages. OFFLINE= : with the network. Cargo unpacks a package once for a
-# directory and a version, whatever has changed since: what it has unpacked of ours before goes first.
+# The crates that can be published, built from their packages. OFFLINE= : with the network. Cargo unpacks and builds a
+# package once for a directory and a version, whatever has changed since: what it has of ours goes first.
 OFFLINE ?= --offline
 PACKAGES = ermfs-memory ermfs-core ermfs-fuse ermfs
 package: tools
-	rm -rf $(foreach crate,$(PACKAGES),"$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/$(crate)-[0-9]*)
+	rm -rf '$(TARGET_DIR)/packages' $(foreach crate,$(PACKAGES),"$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/$(crate)-[0-9]*)
 	CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 \
 		$(CARGO) package --target-dir '$(TARGET_DIR)/packages' $(OFFLINE) $(PACKAGE_OPTIONS) $(addprefix --package ,$(PACKAGES)) --features ermfs/cli
 
