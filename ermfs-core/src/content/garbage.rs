@@ -146,14 +146,22 @@ impl Pages {
         Pages { space: None, pages: [const { None }; PAGES_AT], len: 0 }
     }
 
-    /// Adds a page. The result has to be retired now.
-    fn add(&mut self, space: &Arc<Space>, page: Page) -> Option<Pages> {
-        let others = self.space.as_ref().is_some_and(|mine| !Arc::ptr_eq(mine, space));
-        let before = others.then(|| self.take());
+    /// Whether a page of `space` may be added.
+    #[inline]
+    fn are_of(&self, space: &Arc<Space>) -> bool {
+        self.space.as_ref().is_none_or(|mine| Arc::ptr_eq(mine, space))
+    }
+
+    /// Adds a page of `space`, as the others are; whether they are to be retired now. Nothing is returned by memory: a load of
+    /// what was just stored in parts would wait until the bytes of the written page have left the store buffer.
+    #[inline]
+    fn add(&mut self, space: &Arc<Space>, page: Page) -> bool {
+        debug_assert!(self.are_of(space));
         self.space.get_or_insert_with(|| Arc::clone(space));
-        self.pages[self.len] = Some(page);
+        // There was none.
+        core::mem::forget(self.pages[self.len].replace(page));
         self.len += 1;
-        if self.len == PAGES_AT { Some(self.take()) } else { before }
+        self.len == PAGES_AT
     }
 
     fn take(&mut self) -> Pages {
@@ -257,14 +265,17 @@ impl Drop for Mine {
 }
 
 /// Retires a page that a cell named, which its block's map holds alone.
+#[inline]
 pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     let mut page = Some(page);
-    let full = MINE.try_with(|mine| page.take().and_then(|page| mine.replaced.borrow_mut().add(space, page)));
-    if let Ok(Some(full)) = full {
-        full.retire();
-    }
-    if page.is_none() && space.budget().is_tight() {
-        // Others may need it, and cannot come at it here.
+    let full = MINE.try_with(|mine| {
+        if !mine.replaced.borrow().are_of(space) {
+            push();
+        }
+        page.take().is_some_and(|page| mine.replaced.borrow_mut().add(space, page))
+    });
+    // Others may need what is kept, and cannot come at it here, when there is little room.
+    if full == Ok(true) || space.budget().is_tight() {
         push();
     }
     // A thread that is too far in its end keeps none.
@@ -280,9 +291,10 @@ pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
 pub(super) fn spare_page() -> Option<Page> {
     let page = MINE.try_with(|mine| {
         let mut spare = mine.spare.borrow_mut();
-        let page = spare.as_mut()?.pop();
-        if page.is_none() {
-            // Used up: there is room for the next ones.
+        let pages = spare.as_mut()?;
+        let page = pages.pop();
+        if pages.len == 0 {
+            // At once, so that there is room for the next ones, which come when as many were written.
             *spare = None;
         }
         page
@@ -300,6 +312,7 @@ pub(crate) fn settle() {
 }
 
 /// Retires what this thread keeps to itself.
+#[cold]
 pub(crate) fn push() {
     let mine = MINE.try_with(|mine| mine.replaced.borrow_mut().take());
     if let Ok(mine) = mine {
