@@ -16,7 +16,6 @@ pub const LABELS: &[&str] = &[
     "charged.grow",
     "locks.grow",
     "names.grow",
-    "locked.names.index",
     "lockless.names.table",
     "lockless.names.dentry",
     "sealed.grow",

@@ -46,6 +46,7 @@ pub mod inject;
 mod nodes;
 mod pages;
 mod poison;
+mod prefetch;
 mod reserve;
 pub mod sync;
 mod tlsf;
@@ -57,6 +58,7 @@ pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
 pub use nodes::{NodeBox, NodeVec, Nodes, find_leak_checker, malloc_footprint, try_node, try_node_vec};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};
+pub use prefetch::prefetch;
 
 use core::fmt;
 use std::collections::TryReserveError;

@@ -20,7 +20,7 @@ use ermfs_memory::sync::atomic::{
     AtomicI64, AtomicPtr, AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use ermfs_memory::{Counted, NodeBox, Nodes, try_node};
+use ermfs_memory::{Counted, NodeBox, Nodes, prefetch, try_node};
 
 use super::counts::Counts;
 use super::directory::Directory;
@@ -155,6 +155,12 @@ impl Inode {
         charge.keep();
         shared.count_of(shell.kind()).fetch_add(1, Relaxed);
         Ok(InodeRef { inode: NonNull::from(NodeBox::leak(shell)) })
+    }
+
+    /// Asks for an inode that may be looked at next, whether or not it is still there.
+    #[inline]
+    pub(super) fn prefetch(inode: NonNull<Inode>) {
+        prefetch(inode.as_ptr().cast_const(), size_of::<Inode>());
     }
 
     /// The number that `st_ino` shows: unique in the filesystem, never used again. The root's is 1.

@@ -93,6 +93,14 @@ impl NameHasher {
     }
 }
 
+/// Where a table of so many slots, by open addressing, looks first for what has this hash: its high bits tell, so that the number
+/// need not be a power of two and a table is never much larger than its entries need. A slot that is not in the cache costs
+/// more than the product.
+#[inline]
+pub(super) fn first_slot(hash: u32, slots: usize) -> usize {
+    ((u64::from(hash) * slots as u64) >> u32::BITS) as usize
+}
+
 const INLINE: usize = 19;
 /// Where a long name's address lies in `bytes`: 8-byte-aligned in a directory's entry.
 const ADDRESS_AT: usize = 3;

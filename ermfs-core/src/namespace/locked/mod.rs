@@ -4,6 +4,7 @@
 //! itself; a change takes it alone; a rename across directories takes both.
 
 mod directory;
+mod index;
 mod table;
 
 pub(super) use directory::{Directory, Sealed};

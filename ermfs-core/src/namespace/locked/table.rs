@@ -11,9 +11,7 @@
 
 use core::ptr::NonNull;
 
-use ermfs_memory::{Kind, NodeVec, Nodes, Purpose, try_node_vec};
-use hashbrown::HashTable;
-
+use super::index::Index;
 use crate::errno::{Errno, Result};
 use crate::inject::allocation;
 use crate::namespace::entries::{FIRST_COOKIE, Room};
@@ -21,11 +19,10 @@ use crate::namespace::inode::Inode;
 use crate::namespace::malloc_footprint;
 use crate::namespace::name::{Name, StoredName};
 use crate::space::Space;
+use ermfs_memory::{Kind, NodeVec, Nodes, Purpose, try_node_vec};
 
 /// The largest number of places, holes included, that is scanned.
 const SCANNED: usize = 8;
-
-type Index = HashTable<u32, Nodes>;
 
 struct Entry {
     cookie: u64,
@@ -71,41 +68,16 @@ impl Prepared {
     }
 }
 
-/// What the index is fed: all 64 bits have to be of use, the low ones as the position, the top seven as the tag.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
-}
-
 /// What a vector of `capacity` entries takes.
 const fn entries_bytes(capacity: usize) -> u64 {
     if capacity == 0 { 0 } else { malloc_footprint(capacity * size_of::<Entry>()) }
-}
-
-/// What an index takes.
-fn index_bytes(index: &Index) -> u64 {
-    match index.allocation_size() {
-        0 => 0,
-        bytes => malloc_footprint(bytes),
-    }
-}
-
-/// At least what an index with room for `capacity` takes after it has grown from `old` buckets.
-fn index_bytes_after_growth(capacity: usize, old: usize) -> u64 {
-    let buckets = (capacity * 8 / 7 + 1).next_power_of_two().max(old * 2).max(16);
-    malloc_footprint(buckets * (size_of::<u32>() + 1) + 32)
-}
-
-/// Gives back what of a charge for `have` bytes is not needed.
-fn settle(space: &Space, have: u64, need: u64) {
-    debug_assert!(have >= need, "charged {have} for {need}");
-    space.release(Kind::Metadata, have.saturating_sub(need));
 }
 
 impl Table {
     pub(super) fn new() -> Table {
         Table {
             entries: NodeVec::new_in(Nodes),
-            index: Index::new_in(Nodes),
+            index: Index::none(),
             next_cookie: FIRST_COOKIE,
             live: 0,
             indexed: false,
@@ -139,11 +111,11 @@ impl Table {
     fn find_where(&self, hash: u32, mut is: impl FnMut(&Entry) -> bool) -> Option<usize> {
         if self.indexed {
             let entries = &self.entries[..];
-            let found = self.index.find(spread(hash), |place| {
-                let entry = &entries[*place as usize];
-                entry.hash == hash && is(entry)
+            return self.index.find(hash, |place, inode| {
+                // What the look-up is for comes to the cache while the entry does.
+                Inode::prefetch(inode);
+                is(&entries[place])
             });
-            return found.map(|place| *place as usize);
         }
         self.entries.iter().position(|entry| entry.hash == hash && entry.inode.is_some() && is(entry))
     }
@@ -159,7 +131,11 @@ impl Table {
     }
 
     pub(super) fn set_inode(&mut self, place: usize, inode: NonNull<Inode>) {
-        self.entries[place].inode = Some(inode);
+        let entry = &mut self.entries[place];
+        entry.inode = Some(inode);
+        if self.indexed {
+            self.index.set_inode(entry.hash, place, inode);
+        }
     }
 
     /// Cookie, name and inode of what comes after `cookie`.
@@ -175,10 +151,8 @@ impl Table {
         if self.entries.len() == self.entries.capacity() {
             self.grow(room)?;
         }
-        if self.indexed {
+        if self.indexed || self.entries.len() >= SCANNED {
             self.reserve_index(room)?;
-        } else if self.entries.len() >= SCANNED {
-            self.build_index(room)?;
         }
         Prepared::new(name, room)
     }
@@ -254,31 +228,30 @@ impl Table {
     /// Frees all memory.
     pub(super) fn free(&mut self, space: &Space) {
         let names: u64 = self.entries.iter().map(|entry| entry.name.charged()).sum();
-        space.release(
-            Kind::Metadata,
-            names + entries_bytes(self.entries.capacity()) + index_bytes(&self.index),
-        );
+        space
+            .release(Kind::Metadata, names + entries_bytes(self.entries.capacity()) + self.index.footprint());
         self.entries = NodeVec::new_in(Nodes);
-        self.index = Index::new_in(Nodes);
+        self.index = Index::none();
         self.indexed = false;
     }
 
     /// Puts the entry at `place` into the index, in which there is room.
     fn enter(&mut self, place: usize) {
         if self.indexed {
-            let entries = &self.entries[..];
-            let hash = spread(entries[place].hash);
-            self.index.insert_unique(hash, place as u32, |place| spread(entries[*place as usize].hash));
+            Table::enter_into(&mut self.index, &self.entries, place);
+        }
+    }
+
+    fn enter_into(index: &mut Index, entries: &[Entry], place: usize) {
+        if let Entry { inode: Some(inode), hash, .. } = entries[place] {
+            index.enter(hash, place, inode);
         }
     }
 
     /// Takes the entry at `place` out of the index.
     fn leave(&mut self, place: usize) {
         if self.indexed {
-            let hash = spread(self.entries[place].hash);
-            if let Ok(found) = self.index.find_entry(hash, |other| *other as usize == place) {
-                found.remove();
-            }
+            self.index.leave(self.entries[place].hash, place);
         }
     }
 
@@ -300,53 +273,25 @@ impl Table {
         Ok(())
     }
 
-    /// Makes room for one more in the index.
+    /// Makes room for one more in the index, or starts it.
     fn reserve_index(&mut self, room: &Room<'_>) -> Result<()> {
-        if self.index.len() < self.index.capacity() {
+        if self.indexed && self.index.has_room() {
             return Ok(());
         }
-        let old = index_bytes(&self.index);
-        let most = index_bytes_after_growth(self.index.len() + 1, self.index.num_buckets());
-        let charge = room.charge(most)?;
-        let entries = &self.entries[..];
-        allocation!("locked.names.index")?;
-        let reserved = self.index.try_reserve(1, |place| spread(entries[*place as usize].hash));
-        reserved.map_err(|_| Errno::ENOMEM)?;
+        let live = self.len() + 1;
+        let charge = room.charge(Index::footprint_for(live))?;
+        let mut index = Index::try_new(live)?;
         charge.keep();
-        // Both stood for a moment; it may also have found room without a new allocation.
-        settle(room.space(), old + most, index_bytes(&self.index));
-        Ok(())
-    }
-
-    /// Starts the index, with room for one more.
-    fn build_index(&mut self, room: &Room<'_>) -> Result<()> {
-        let capacity = self.len() + 1;
-        let most = index_bytes_after_growth(capacity, 0);
-        let charge = room.charge(most)?;
-        let index = self.new_index(capacity)?;
-        charge.keep();
-        settle(room.space(), most, index_bytes(&index));
+        Table::fill(&mut index, &self.entries);
+        // Both stood for a moment.
+        room.space().release(Kind::Metadata, self.index.footprint());
         self.index = index;
         self.indexed = true;
         Ok(())
     }
 
-    /// An index of all entries, with room for `capacity`.
-    fn new_index(&self, capacity: usize) -> Result<Index> {
-        let mut index = Index::new_in(Nodes);
-        let entries = &self.entries[..];
-        allocation!("locked.names.index")?;
-        index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;
-        Table::fill(&mut index, entries);
-        Ok(index)
-    }
-
     fn fill(index: &mut Index, entries: &[Entry]) {
-        for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.inode.is_some()) {
-            index.insert_unique(spread(entry.hash), place as u32, |place| {
-                spread(entries[*place as usize].hash)
-            });
-        }
+        (0..entries.len()).for_each(|place| Table::enter_into(index, entries, place));
     }
 
     /// Closes up the holes.
@@ -354,10 +299,8 @@ impl Table {
         self.entries.retain(|entry| entry.inode.is_some());
         if self.indexed {
             // The same entries as before, so there is room for them.
-            let mut index = core::mem::take(&mut self.index);
-            index.clear();
-            Table::fill(&mut index, &self.entries);
-            self.index = index;
+            self.index.clear();
+            Table::fill(&mut self.index, &self.entries);
         }
     }
 
@@ -365,12 +308,9 @@ impl Table {
     fn shrink(&mut self, space: &Space) -> Result<()> {
         let capacity = (self.len() * 2).max(SCANNED);
         let keep_index = self.indexed && capacity > SCANNED;
-        let most = match keep_index {
-            true => index_bytes_after_growth(capacity, 0),
-            false => 0,
-        };
-        let (old_entries, old_index) = (entries_bytes(self.entries.capacity()), index_bytes(&self.index));
-        let room = entries_bytes(capacity) + most;
+        let index = if keep_index { Index::footprint_for(capacity) } else { 0 };
+        let old = entries_bytes(self.entries.capacity()) + self.index.footprint();
+        let room = entries_bytes(capacity) + index;
         // Not through `Space::charge`: this is no reason to let caches go.
         space.budget().charge(Kind::Metadata, room, Purpose::Ordinary)?;
         match self.rebuilt(capacity, keep_index) {
@@ -379,11 +319,7 @@ impl Table {
                 self.entries = entries;
                 self.index = index;
                 self.indexed = keep_index;
-                settle(
-                    space,
-                    old_entries + old_index + room,
-                    entries_bytes(capacity) + index_bytes(&self.index),
-                );
+                space.release(Kind::Metadata, old);
                 Ok(())
             }
             Err(error) => {
@@ -396,11 +332,7 @@ impl Table {
     /// The entries, closed up, in new allocations; the old ones are left empty. Nothing has changed on failure.
     fn rebuilt(&mut self, capacity: usize, keep_index: bool) -> Result<(NodeVec<Entry>, Index)> {
         let mut entries = try_node_vec(capacity)?;
-        let mut index = Index::new_in(Nodes);
-        if keep_index {
-            allocation!("locked.names.index")?;
-            index.try_reserve(capacity, |_| 0).map_err(|_| Errno::ENOMEM)?;
-        }
+        let mut index = if keep_index { Index::try_new(capacity)? } else { Index::none() };
         entries.extend(self.entries.drain(..).filter(|entry| entry.inode.is_some()));
         if keep_index {
             Table::fill(&mut index, &entries);

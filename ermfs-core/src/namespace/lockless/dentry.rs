@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 use core::slice;
 
 use ermfs_memory::sync::Arc;
-use ermfs_memory::{Allocator, Kind, Nodes};
+use ermfs_memory::{Allocator, Kind, Nodes, prefetch};
 
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
@@ -93,6 +93,15 @@ fn layout(len: usize) -> Layout {
 
 fn footprint(len: usize) -> u64 {
     malloc_footprint(layout(len).size())
+}
+
+/// Asks for the inode of a dentry that is about to be looked at, so that the two come to the cache at a time. It is guessed: an
+/// inode is made right before its first dentry, and where memory was fresh, as when a tree is filled, lies right before it.
+/// Elsewhere something is fetched that nobody needs.
+#[inline]
+pub(super) fn prefetch_inode(dentry: NonNull<Header>) {
+    const BEFORE: usize = malloc_footprint(size_of::<Inode>()) as usize;
+    prefetch(dentry.as_ptr().cast_const().cast::<u8>().wrapping_sub(BEFORE), size_of::<Inode>());
 }
 
 /// A dentry that nobody else can see.

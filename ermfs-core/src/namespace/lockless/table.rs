@@ -1,4 +1,4 @@
-//! The slots of a directory: open addressing, found by the low bits of a name's hash.
+//! The slots of a directory: open addressing, found by the high bits of a name's hash.
 //!
 //! Promises: a slot goes from never used to a dentry to TOMBSTONE and never back, so that a chain that
 //! leads to a dentry leads there for good; at least a quarter of the slots was never used, so chains
@@ -21,7 +21,7 @@ use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
 use crate::inject::allocation;
 use crate::namespace::malloc_footprint;
-use crate::namespace::name::Name;
+use crate::namespace::name::{Name, first_slot};
 use crate::space::Space;
 use crate::sync::atomic::{
     AtomicPtr, AtomicU32,
@@ -38,7 +38,7 @@ const TAG: usize = dentry::ALIGN - 1;
 
 /// What stands beside the address of a dentry with this hash: bits that its place does not depend on, but in the largest tables.
 const fn tag(hash: u32) -> usize {
-    (hash >> (u32::BITS - dentry::ALIGN.ilog2())) as usize
+    hash as usize & TAG
 }
 
 /// What is in the slot of a dentry.
@@ -51,14 +51,14 @@ fn untagged(slot: *mut dentry::Header) -> Option<NonNull<dentry::Header>> {
     NonNull::new(slot.map_addr(|address| address & !TAG))
 }
 
-/// The smallest number of slots.
-const SMALLEST: usize = 8;
+/// The number of slots is a multiple of this.
+const STEP: usize = 8;
 
 /// What stands before the slots.
 #[repr(C)]
 pub(super) struct Header {
-    /// The number of slots, a power of two, less one.
-    mask: u32,
+    /// The number of slots.
+    capacity: u32,
     /// Slots that are not "never used". Of use to the holder of the lock only.
     used: AtomicU32,
     slots: [Slot; 0],
@@ -78,7 +78,7 @@ fn layout(capacity: usize) -> Option<Layout> {
 
 /// The number of slots that suits `live` entries and some that will come and go.
 pub(super) fn capacity_for(live: usize) -> usize {
-    (live * 8 / 5 + 1).next_power_of_two().max(SMALLEST)
+    (live * 8 / 5 + 1).next_multiple_of(STEP)
 }
 
 /// What a table of so many slots takes.
@@ -89,13 +89,13 @@ pub(super) fn footprint(capacity: usize) -> u64 {
 impl<'a> Table<'a> {
     /// A table of slots that were never used. The caller has charged for it.
     pub(super) fn new(capacity: usize) -> Result<Table<'a>> {
-        let mask = u32::try_from(capacity - 1).map_err(|_| Errno::ENOSPC)?;
+        let slots = u32::try_from(capacity).map_err(|_| Errno::ENOSPC)?;
         let layout = layout(capacity).ok_or(Errno::ENOMEM)?;
         allocation!("lockless.names.table")?;
         let at = Nodes.allocate(layout).map_err(|_| Errno::ENOMEM)?.cast::<Header>();
         // SAFETY: fresh memory of that layout: a header and `capacity` slots.
         unsafe {
-            at.write(Header { mask, used: AtomicU32::new(0), slots: [] });
+            at.write(Header { capacity: slots, used: AtomicU32::new(0), slots: [] });
             let slots = (&raw mut (*at.as_ptr()).slots).cast::<Slot>();
             for place in 0..capacity {
                 slots.add(place).write(Slot::new(ptr::null_mut()));
@@ -123,18 +123,20 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn capacity(self) -> usize {
-        self.header().mask as usize + 1
+        self.header().capacity as usize
     }
 
     /// The slots of a hash's chain, all of the table's in the end.
     #[inline]
     fn chain(self, hash: u32) -> impl Iterator<Item = &'a Slot> {
-        let mask = self.header().mask;
-        // SAFETY: good for `'a`, and places up to `mask` are slots. The pointer is the allocation's, not the header's.
-        let slot = move |place: u32| unsafe {
-            &*(&raw const (*self.at.as_ptr()).slots).cast::<Slot>().add(place as usize)
-        };
-        (0..=mask).map(move |step| slot(hash.wrapping_add(step) & mask))
+        let capacity = self.capacity();
+        let mut next = first_slot(hash, capacity);
+        (0..capacity).map(move |_| {
+            // SAFETY: good for `'a`, and places below `capacity` are slots. The pointer is the allocation's, not the header's.
+            let slot = unsafe { &*(&raw const (*self.at.as_ptr()).slots).cast::<Slot>().add(next) };
+            next = if next + 1 == capacity { 0 } else { next + 1 };
+            slot
+        })
     }
 
     /// The dentry with this hash that `is` accepts.
@@ -152,6 +154,7 @@ impl<'a> Table<'a> {
                 continue;
             };
             failpoint!("lockless.names.probe");
+            dentry::prefetch_inode(at);
             // SAFETY: a dentry is retired after its slot is a tombstone, so this one outlives the pin or lock of `'a`.
             let dentry = unsafe { Dentry::from_raw(at) };
             if dentry.hash() == hash && is(dentry) {
@@ -219,7 +222,7 @@ impl<'a> Table<'a> {
     pub(super) unsafe fn free(self) -> u64 {
         // SAFETY: by this function's contract; made by `new` with this layout, freed once.
         unsafe {
-            let capacity = self.at.as_ref().mask as usize + 1;
+            let capacity = self.at.as_ref().capacity as usize;
             let layout = layout(capacity).expect("it was made with it");
             if core::mem::needs_drop::<Slot>() {
                 let slots = (&raw mut (*self.at.as_ptr()).slots).cast::<Slot>();
