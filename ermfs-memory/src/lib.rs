@@ -45,6 +45,7 @@ mod heap;
 pub mod inject;
 mod nodes;
 mod pages;
+mod past_cache;
 mod poison;
 mod prefetch;
 mod reserve;
@@ -58,6 +59,7 @@ pub use fallible::{Zeroable, try_box, try_vec, try_zeroed_slice};
 pub use heap::{MAX_PIECE, Piece};
 pub use nodes::{NodeBox, NodeVec, Nodes, find_leak_checker, malloc_footprint, try_node, try_node_vec};
 pub use pages::{BLOCK_SIZE, PAGE_SIZE, PAGES_PER_BLOCK, Page};
+pub use past_cache::copy_past_cache;
 pub use prefetch::prefetch;
 
 use core::fmt;

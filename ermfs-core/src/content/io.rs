@@ -8,6 +8,8 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use ermfs_memory::copy_past_cache;
+
 /// A cursor over one contiguous part and the parts that follow it.
 #[derive(Clone, Copy)]
 struct Parts<'a> {
@@ -121,6 +123,17 @@ impl<'a> Source<'a> {
             // SAFETY: `from` is a readable part (constructor's contract); `to` is valid for n bytes
             // and done + len <= n.
             unsafe { ptr::copy_nonoverlapping(from, to.add(done), len) }
+        });
+    }
+
+    /// The same where `to` is not in the processor's cache and need not come there.
+    ///
+    /// # Safety
+    /// As for [`Source::take`].
+    pub(crate) unsafe fn take_past_cache(&mut self, to: *mut u8, n: usize) {
+        self.parts.for_each(n, |from, len, done| {
+            // SAFETY: as in `take`.
+            unsafe { copy_past_cache(from, to.add(done), len) }
         });
     }
 }

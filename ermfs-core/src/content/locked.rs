@@ -32,7 +32,10 @@ impl Exclusion for Locked {
         let block = unsafe { block.as_mut() };
         let ready = block.make_writable(part.range(), holes, part.purpose(content.size()));
         if ready.len > 0 {
-            block.write(part.range().start, ready.len, source);
+            match ready.added {
+                0 => block.overwrite(part.range().start, ready.len, source),
+                _ => block.write(part.range().start, ready.len, source),
+            }
             content.account_pages(books, ready.added as isize);
         }
         Some(ready)

@@ -38,6 +38,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod warmth;
 mod write;
 
 use ermfs_memory::BLOCK_SIZE;

@@ -18,6 +18,7 @@ use super::cells::{CellPage, PageCell};
 use super::garbage;
 use super::io::{Sink, Source};
 use super::trace;
+use super::warmth;
 use crate::errno::{Errno, Result};
 use crate::failpoint::failpoint;
 use crate::space::Space;
@@ -354,10 +355,34 @@ impl RawBlock {
         unsafe { self.fill(from, n, source) }
     }
 
+    /// The same where all the pages were there before, so that they may lie outside the processor's cache.
+    #[inline]
+    pub(crate) fn overwrite(&mut self, from: usize, n: usize, source: &mut Source<'_>) {
+        if self.touch(n) {
+            return self.write(from, n, source);
+        }
+        self.set_mark(BLOCK_SIZE);
+        self.settled.store(false, Ordering::Relaxed);
+        self.for_each_run(from, n, |run, len| {
+            let address = run.expect("made ready before");
+            trace::written(address, len);
+            // SAFETY: the block is borrowed exclusively, and the pages are ours alone.
+            unsafe { source.take_past_cache(address, len) }
+        });
+    }
+
+    /// Notes that `n` bytes are being read or written; whether they are best left in the processor's cache, because they may be
+    /// there, or are less than a page.
+    #[inline(always)]
+    pub(super) fn touch(&self, n: usize) -> bool {
+        n < PAGE_SIZE || warmth::touch(self)
+    }
+
     /// # Safety
     /// The pages under `from .. from + n` are there and ours alone, and nobody else looks at these bytes meanwhile.
     #[inline]
     unsafe fn fill(&self, from: usize, n: usize, source: &mut Source<'_>) {
+        self.touch(n);
         self.settled.store(false, Ordering::Relaxed);
         self.for_each_run(from, n, |run, len| {
             let address = run.expect("made ready before");
@@ -426,7 +451,13 @@ impl RawBlock {
         };
         self.settled.store(false, Ordering::Relaxed);
         // SAFETY: the new page is seen by nobody else, and the range lies in it.
-        unsafe { source.take(page.as_ptr().add(cover.start), cover.len()) };
+        unsafe {
+            let to = page.as_ptr().add(cover.start);
+            match self.touch(cover.len()) {
+                true => source.take(to, cover.len()),
+                false => source.take_past_cache(to, cover.len()),
+            }
+        }
         failpoint!("lockless.content.page_made");
         self.pages[index].swap(Some(page)).map(Ok)
     }

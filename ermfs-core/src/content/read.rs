@@ -43,7 +43,12 @@ impl Content {
             let (index, inner, n) = in_block(offset + done, len - done);
             failpoint!("read.block");
             let read = match self.map.get(index, books) {
-                Some(block) => block.read(inner, n, sink),
+                Some(BlockRef::Raw(block)) => {
+                    block.touch(n);
+                    block.read(inner, n, sink);
+                    Ok(())
+                }
+                Some(BlockRef::Packed(block)) => block.read(inner, n, sink),
                 None => {
                     sink.put_zeros(n);
                     Ok(())

@@ -10,7 +10,7 @@ use ermfs_memory::{BLOCK_SIZE, Kind, Purpose};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::{Content, Form, MAX_FILE_SIZE, Sink, Source};
+use super::{Content, Form, MAX_FILE_SIZE, Sink, Source, warmth};
 use crate::epoch;
 use crate::errno::{Errno, Result};
 use crate::fs::Mode;
@@ -44,6 +44,43 @@ fn close(content: &Content) {
     content.open_writer();
     if content.close_writer(true) {
         content.pack();
+    }
+}
+
+/// Whole pages and parts, of one piece and of several, in a file of more blocks than are remembered and in one that was just
+/// forgotten.
+#[test]
+fn what_is_written_over_cold_pages_is_read_back() {
+    const BLOCKS: usize = 700;
+    for (blocks, forget) in [(BLOCKS, false), (2, true)] {
+        let content = Content::new(&space_of(1 << 30, Compress::Never));
+        let mut model = vec![0; blocks * BLOCK_SIZE];
+        for block in 0..blocks {
+            let bytes = pattern(2, block as u64, 3 * 4096);
+            write(&content, block as u64 * BLOCK, &bytes).unwrap();
+            model[block * BLOCK_SIZE..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        for step in 0..2 * BLOCKS {
+            let at = step * 48_271 % blocks * BLOCK_SIZE + [0, 4096, 4096, 1, 4000][step % 5];
+            let bytes = pattern(2, step as u64, [4096, 8192, 4096, 8190, 4095][step % 5]);
+            if forget {
+                warmth::forget();
+            }
+            let (one, other) = bytes.split_at(step % bytes.len());
+            let parts = [one, other]
+                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+            // SAFETY: both parts lie in `bytes`.
+            let mut source = unsafe { Source::from_iovecs(&parts) };
+            assert_eq!(content.write_at(at as u64, &mut source), Ok(bytes.len()));
+            model[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
+        for block in 0..blocks {
+            let (at, len) = (block * BLOCK_SIZE, 3 * 4096);
+            assert!(
+                read(&content, at as u64, len).unwrap() == model[at..at + len],
+                "block {block} of {blocks}"
+            );
+        }
     }
 }
 

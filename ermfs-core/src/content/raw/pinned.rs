@@ -26,6 +26,7 @@ impl RawBlock {
     /// As [`RawBlock::read`], of one moment.
     #[inline]
     pub(in crate::content) fn read_pinned(&self, from: usize, n: usize, sink: &mut Sink<'_>) {
+        self.touch(n);
         // Most reads lie in one page, and need to look at no other cell.
         if from / PAGE_SIZE != (from + n - 1) / PAGE_SIZE {
             let (cells, mark) = self.at_one_moment(|| self.cells(from, n));

@@ -62,13 +62,14 @@ fn is_uniform(bytes: &[u8]) -> bool {
 
 #[test]
 fn a_write_within_a_block_is_seen_whole_or_not_at_all() {
-    // Within a page, across two, over many, and all of it.
-    for range in [100..3000, 4000..4200, 1000..40_000, 0..BLOCK_SIZE] {
+    // Within a page, across two, over many, and all of it; and a page, which is written past the cache where it is cold.
+    for range in [100..3000, 4000..4200, 1000..40_000, 0..BLOCK_SIZE, 4096..8192] {
         in_each_policy(|content| {
             write(&content, 0, &[1; BLOCK_SIZE]).unwrap();
             let work = || {
                 for step in 0..STEPS / 4 {
                     let bytes = vec![step as u8; range.len()];
+                    warmth::forget();
                     assert_eq!(write(&content, range.start as u64, &bytes), Ok(range.len()));
                 }
             };
