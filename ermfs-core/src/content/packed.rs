@@ -112,7 +112,9 @@ impl PackedBlock {
         if data > 0 && !self.put_kept(from, data, sink) {
             self.read_inflated(from, data, sink)?;
         }
-        sink.put_zeros(n - data);
+        if data < n {
+            sink.put_zeros(n - data);
+        }
         Ok(())
     }
 
@@ -121,7 +123,7 @@ impl PackedBlock {
     pub(super) fn read_kept(&self, from: usize, n: usize, sink: &mut Sink<'_>) -> bool {
         let data = n.min(self.raw_len().saturating_sub(from));
         let kept = data == 0 || self.put_kept(from, data, sink);
-        if kept {
+        if kept && data < n {
             sink.put_zeros(n - data);
         }
         kept
@@ -159,9 +161,6 @@ impl PackedBlock {
     /// Runs `use_bytes` on the inflated copy, if one is kept.
     #[inline(always)]
     fn with_copy(&self, use_bytes: impl FnOnce(&[u8])) -> bool {
-        if self.copy.load(Ordering::Relaxed).is_null() {
-            return false;
-        }
         let _pin = epoch::pin();
         // SAFETY: a copy that is taken off the block is dropped through the epoch collector, so what
         // was loaded under this pin stays until the pin is gone (B4).
