@@ -6,8 +6,7 @@
 use core::cell::Cell;
 
 use ermfs_memory::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-
-const STRIPES: usize = 16;
+use ermfs_memory::{LINES, own_line};
 
 #[repr(align(64))]
 struct Line(AtomicU64);
@@ -19,11 +18,11 @@ impl Default for Stripes {
 }
 
 /// See the module's page.
-pub(crate) struct Stripes([Line; STRIPES]);
+pub(crate) struct Stripes([Line; LINES]);
 
 impl Stripes {
     pub(crate) const fn new() -> Stripes {
-        Stripes([const { Line(AtomicU64::new(0)) }; STRIPES])
+        Stripes([const { Line(AtomicU64::new(0)) }; LINES])
     }
 
     #[inline]
@@ -50,14 +49,9 @@ impl Stripes {
         sum.cast_signed().max(0).cast_unsigned()
     }
 
-    /// The line of the place where the caller's stack lies: cheaper than a thread's own variable, and threads have stacks
-    /// far apart.
     #[inline]
     fn own(&self) -> &AtomicU64 {
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let here = 0u8;
-        let megabyte = (&raw const here).addr() as u64 >> 20;
-        &self.0[(megabyte.wrapping_mul(SPREAD) >> 60) as usize % STRIPES].0
+        &self.0[own_line()].0
     }
 }
 

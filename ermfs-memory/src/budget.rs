@@ -1,16 +1,30 @@
 //! What one filesystem may take, and what it has taken.
 //!
 //! Promises: the total of what was charged never exceeds the limit, whatever threads do at once; a charge happens
-//! wholly or not at all. Owns counters only, no memory. Never waits, never locks.
+//! wholly or not at all, and is refused when there is no room for it, or while another thread is recalling the credit that
+//! it would need. Owns counters only, no memory. Never waits, never locks.
 //!
-//! All accesses are relaxed: the numbers order nothing but themselves. A charge moves the total first and a release
-//! moves it last, so at every moment the kinds add up to no more than the total.
+//! # Credit
+//! One word that every charge moves would be all that threads wait for. So while there is plenty, a charge takes a portion more
+//! than it asks for, and a release keeps what it gives back: as *credit* of one of a few cache lines, which the next charges of the same
+//! thread are served from. The total counts it. Near the limit nobody takes from credit or adds to it, and who finds
+//! no room recalls that of all lines first. Credit is a number, not memory, so whoever had it is not asked.
+//!
+//! All accesses are relaxed: the numbers order nothing but themselves. A charge moves the total or the credit first and a
+//! release moves it last, so at every moment the kinds add up to no more than the total.
 
+use crate::lines::{LINES, own_line};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::{AllocError, inject};
 
 /// The most that a budget keeps back for [`Purpose::Reserved`], in bytes.
 const LARGEST_RESERVE: u64 = 256 * 1024;
+
+/// The most that a charge takes as credit, in bytes; a budget whose 1024th part is less takes that, in pages. A line has
+/// at the most twice as much, unless threads share it.
+const LARGEST_PORTION: u64 = 64 * 1024;
+/// A portion is a multiple of this.
+const PORTION_STEP: u64 = 4096;
 
 /// What a charge is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +53,30 @@ pub enum Purpose {
     Reserved,
 }
 
+/// What the threads of one line have charged.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line {
+    /// Part of the total, and nobody's charge.
+    credit: AtomicU64,
+    /// What they have charged less what they have released of it: below zero, wrapped round, where others had charged it.
+    kinds: [AtomicU64; KINDS],
+}
+
+impl Line {
+    const fn new() -> Line {
+        Line { credit: AtomicU64::new(0), kinds: [const { AtomicU64::new(0) }; KINDS] }
+    }
+
+    fn add(&self, kind: Kind, bytes: u64) {
+        self.kinds[kind as usize].fetch_add(bytes, Relaxed);
+    }
+
+    fn subtract(&self, kind: Kind, bytes: u64) {
+        self.kinds[kind as usize].fetch_sub(bytes, Relaxed);
+    }
+}
+
 /// A limit in bytes and the counters under it. `Send` and `Sync`; all methods may be called from any thread.
 #[derive(Debug)]
 pub struct Budget {
@@ -46,15 +84,19 @@ pub struct Budget {
     /// `max` less the reserve: where ordinary charges end.
     ordinary_max: u64,
     soft_limit: u64,
+    /// Above this the total is near the limit, and there is no credit.
+    plenty: u64,
+    /// What a charge takes as credit; 0 for a small budget.
+    portion: u64,
     total: AtomicU64,
-    kinds: [AtomicU64; KINDS],
     peak: AtomicU64,
     soft_limit_hits: AtomicU64,
     hard_limit_hits: AtomicU64,
+    lines: [Line; LINES],
 }
 
-/// A budget's counters, in bytes unless said otherwise. Each is exact; together they are of one moment only while
-/// nobody charges or releases.
+/// A budget's counters, in bytes unless said otherwise, credit not counted. Exact, and of one moment, while nobody charges or
+/// releases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Charged as [`Kind::Raw`].
@@ -69,13 +111,13 @@ pub struct Usage {
     pub metadata: u64,
     /// All kinds together.
     pub total: u64,
-    /// The highest total so far.
+    /// The highest total so far, or a little less: what is charged from credit is looked at when that is used up.
     pub peak: u64,
     /// The limit.
     pub max: u64,
     /// What of it is kept for [`Purpose::Reserved`].
     pub reserve: u64,
-    /// How often the total went from below the soft limit to it or above it.
+    /// How often the total, credit included, went from below the soft limit to it or above it.
     pub soft_limit_hits: u64,
     /// How often a call failed because of the limit; counted by [`Budget::note_hard_limit`].
     pub hard_limit_hits: u64,
@@ -89,16 +131,19 @@ impl Budget {
             1..=100 => (u128::from(max_bytes) * u128::from(soft_limit_percent) / 100) as u64,
             _ => u64::MAX,
         };
+        let reserve = LARGEST_RESERVE.min(max_bytes / 4);
         Budget {
             max: max_bytes,
-            ordinary_max: max_bytes - LARGEST_RESERVE.min(max_bytes / 4),
+            ordinary_max: max_bytes - reserve,
+            plenty: max_bytes - 2 * reserve,
+            portion: LARGEST_PORTION.min(max_bytes / 1024 / PORTION_STEP * PORTION_STEP),
             // A limit of 0 would be one that the total never comes to from below.
             soft_limit: soft_limit.max(1),
             total: AtomicU64::new(0),
-            kinds: [const { AtomicU64::new(0) }; KINDS],
             peak: AtomicU64::new(0),
             soft_limit_hits: AtomicU64::new(0),
             hard_limit_hits: AtomicU64::new(0),
+            lines: [const { Line::new() }; LINES],
         }
     }
 
@@ -118,38 +163,123 @@ impl Budget {
         if inject::fails(label) {
             return Err(AllocError::Budget);
         }
+        let line = self.own();
+        if !self.take_credit(line, bytes) {
+            self.charge_total(line, bytes, limit)?;
+        }
+        line.add(kind, bytes);
+        Ok(())
+    }
+
+    /// Gives back what was charged as `kind`; call it after the memory is free. Giving back more than was charged is a
+    /// bug of the caller: where it is more than the total it panics in debug builds, and counts as giving back everything in
+    /// others.
+    pub fn release(&self, kind: Kind, bytes: u64) {
+        debug_assert!(
+            self.total.load(Relaxed) >= bytes,
+            "released {bytes} bytes of {}",
+            self.total.load(Relaxed)
+        );
+        let line = self.own();
+        line.subtract(kind, bytes);
+        let most = 2 * self.portion;
+        if bytes > most || self.is_tight() {
+            return subtract(&self.total, bytes);
+        }
+        if line.credit.fetch_add(bytes, Relaxed) + bytes > most {
+            self.give_back(line);
+        }
+    }
+
+    /// Charges `bytes` that were charged as `from` as `to` instead; the total does not move, so this cannot fail.
+    pub fn transfer(&self, from: Kind, to: Kind, bytes: u64) {
+        let line = self.own();
+        line.subtract(from, bytes);
+        line.add(to, bytes);
+    }
+
+    #[inline]
+    fn own(&self) -> &Line {
+        &self.lines[own_line()]
+    }
+
+    /// Takes what is charged from the line's credit; whether it was there, and is to be used.
+    #[inline]
+    fn take_credit(&self, line: &Line, bytes: u64) -> bool {
+        let mut credit = line.credit.load(Relaxed);
+        while credit >= bytes && !self.is_tight() {
+            match line.credit.compare_exchange_weak(credit, credit - bytes, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => credit = now,
+            }
+        }
+        false
+    }
+
+    /// Takes what is charged from what the total leaves, and a portion more while there is plenty.
+    #[inline(never)]
+    fn charge_total(&self, line: &Line, bytes: u64, limit: u64) -> Result<(), AllocError> {
+        if bytes <= self.portion && self.take(bytes + self.portion, self.plenty) {
+            line.credit.fetch_add(self.portion, Relaxed);
+        } else if !self.take(bytes, limit) {
+            self.recall();
+            if !self.take(bytes, limit) {
+                return Err(AllocError::Budget);
+            }
+        }
+        self.note_peak();
+        Ok(())
+    }
+
+    /// Moves the total up, if it stays within `limit`.
+    fn take(&self, bytes: u64, limit: u64) -> bool {
         let mut before = self.total.load(Relaxed);
         let after = loop {
             let after = match before.checked_add(bytes) {
                 Some(after) if after <= limit => after,
-                _ => return Err(AllocError::Budget),
+                _ => return false,
             };
             match self.total.compare_exchange_weak(before, after, Relaxed, Relaxed) {
                 Ok(_) => break after,
                 Err(now) => before = now,
             }
         };
-        self.kinds[kind as usize].fetch_add(bytes, Relaxed);
-        if after > self.peak.load(Relaxed) {
-            self.peak.fetch_max(after, Relaxed);
-        }
         if before < self.soft_limit && after >= self.soft_limit {
             self.soft_limit_hits.fetch_add(1, Relaxed);
         }
-        Ok(())
+        true
     }
 
-    /// Gives back what was charged as `kind`; call it after the memory is free. Giving back more than was charged is a
-    /// bug of the caller: it panics in debug builds, and counts as giving back everything in others.
-    pub fn release(&self, kind: Kind, bytes: u64) {
-        subtract(&self.kinds[kind as usize], bytes);
-        subtract(&self.total, bytes);
+    /// Gives the total what a line has above one portion.
+    #[cold]
+    fn give_back(&self, line: &Line) {
+        let credit = line.credit.load(Relaxed);
+        let excess = credit.saturating_sub(self.portion);
+        // Another thread of the line may have been faster.
+        if line.credit.compare_exchange(credit, credit - excess, Relaxed, Relaxed).is_ok() {
+            subtract(&self.total, excess);
+        }
     }
 
-    /// Charges `bytes` that were charged as `from` as `to` instead; the total does not move, so this cannot fail.
-    pub fn transfer(&self, from: Kind, to: Kind, bytes: u64) {
-        subtract(&self.kinds[from as usize], bytes);
-        self.kinds[to as usize].fetch_add(bytes, Relaxed);
+    /// Gives the total all credit there is.
+    #[cold]
+    fn recall(&self) {
+        for line in &self.lines {
+            if line.credit.load(Relaxed) > 0 {
+                subtract(&self.total, line.credit.swap(0, Relaxed));
+            }
+        }
+    }
+
+    fn credit(&self) -> u64 {
+        self.lines.iter().fold(0, |sum: u64, line| sum.saturating_add(line.credit.load(Relaxed)))
+    }
+
+    fn note_peak(&self) {
+        let charged = self.total.load(Relaxed).saturating_sub(self.credit());
+        if charged > self.peak.load(Relaxed) {
+            self.peak.fetch_max(charged, Relaxed);
+        }
     }
 
     /// Counts a call that failed with `ENOSPC`: once for the call, however often it retried.
@@ -160,20 +290,24 @@ impl Budget {
     /// Whether so little is left that what could be given back should not be kept: less than the reserve twice.
     #[inline]
     pub fn is_tight(&self) -> bool {
-        let reserve = self.max - self.ordinary_max;
-        self.total.load(Relaxed).saturating_add(2 * reserve) > self.max
+        self.total.load(Relaxed) > self.plenty
     }
 
     /// The counters now.
     pub fn usage(&self) -> Usage {
-        let kind = |kind: Kind| self.kinds[kind as usize].load(Relaxed);
+        let kind = |kind: Kind| {
+            let lines = self.lines.iter().map(|line| line.kinds[kind as usize].load(Relaxed));
+            // Of different moments while others charge and release: then it may seem to be below zero.
+            lines.fold(0u64, u64::wrapping_add).cast_signed().max(0).cast_unsigned()
+        };
+        self.note_peak();
         Usage {
             raw: kind(Kind::Raw),
             packed: kind(Kind::Packed),
             cached: kind(Kind::Cached),
             exported: kind(Kind::Exported),
             metadata: kind(Kind::Metadata),
-            total: self.total.load(Relaxed),
+            total: self.total.load(Relaxed).saturating_sub(self.credit()),
             peak: self.peak.load(Relaxed),
             max: self.max,
             reserve: self.max - self.ordinary_max,
@@ -282,6 +416,94 @@ mod tests {
         let budget = Budget::new(MIB, 0);
         budget.charge(Kind::Raw, 1, Ordinary).unwrap();
         budget.release(Kind::Raw, 2);
+    }
+
+    /// Charges of a page until one is refused; how many there were.
+    fn fill(budget: &Budget) -> u64 {
+        (0..).find(|_| budget.charge(Kind::Raw, 4096, Ordinary).is_err()).unwrap()
+    }
+
+    #[test]
+    fn credit_is_used_before_the_total_moves_and_is_not_counted_as_taken() {
+        let budget = Budget::new(64 * MIB, 0);
+        budget.charge(Kind::Raw, 4096, Ordinary).unwrap();
+        let total = budget.total.load(Relaxed);
+        assert_eq!(total, 4096 + LARGEST_PORTION);
+        for _ in 0..LARGEST_PORTION / 4096 {
+            budget.charge(Kind::Metadata, 4096, Reserved).unwrap();
+        }
+        let usage = budget.usage();
+        assert_eq!((usage.raw, usage.metadata, usage.total), (4096, LARGEST_PORTION, total));
+        assert_eq!((budget.total.load(Relaxed), budget.credit(), usage.peak), (total, 0, total));
+        budget.release(Kind::Metadata, LARGEST_PORTION);
+        budget.release(Kind::Raw, 4096);
+        assert_eq!((budget.total.load(Relaxed), budget.usage().total), (total, 0));
+        // A line keeps two portions, and gives back all but one when it has more.
+        budget.charge(Kind::Raw, 3 * LARGEST_PORTION, Ordinary).unwrap();
+        (0..3).for_each(|_| budget.release(Kind::Raw, LARGEST_PORTION));
+        assert!(budget.credit() <= 2 * LARGEST_PORTION);
+        assert_eq!(budget.usage().total, 0);
+    }
+
+    #[test]
+    fn whoever_has_credit_what_is_left_can_be_had() {
+        for max in [4 * MIB - 1, 4 * MIB, 64 * MIB, 65 * MIB + 4097] {
+            let budget = Budget::new(max, 0);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        budget.charge(Kind::Raw, 4096, Ordinary).unwrap();
+                        budget.release(Kind::Raw, 4096);
+                    });
+                }
+            });
+            assert_eq!(budget.usage().total, 0);
+            assert_eq!(fill(&budget), budget.ordinary_max / 4096, "{max}");
+            let left = max - budget.usage().total;
+            assert_eq!(budget.charge(Kind::Packed, left + 1, Reserved), Err(AllocError::Budget));
+            assert_eq!(budget.charge(Kind::Packed, left, Reserved), Ok(()));
+            assert_eq!((budget.usage().total, budget.usage().peak), (max, max));
+        }
+    }
+
+    #[test]
+    fn threads_that_fill_a_budget_together_leave_no_room() {
+        let budget = Budget::new(16 * MIB, 0);
+        let charged: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| fill(&budget))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        // A thread may have been refused what another was recalling.
+        assert_eq!((charged + fill(&budget)) * 4096, budget.ordinary_max);
+        assert_eq!(budget.usage().total, budget.ordinary_max);
+    }
+
+    #[test]
+    fn threads_with_credit_never_pass_the_limit_and_give_everything_back() {
+        let budget = Budget::new(5 * MIB, 50);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    let mut held = Vec::new();
+                    for i in 0..30_000u64 {
+                        let bytes = 1 + (i * 7919 + thread) % 12_000;
+                        if (i / 300) % 2 == 0 && budget.charge(Kind::Raw, bytes, Reserved).is_ok() {
+                            held.push(bytes);
+                        } else if let Some(bytes) = held.pop() {
+                            budget.release(Kind::Raw, bytes);
+                        }
+                        assert!(
+                            budget.total.load(Relaxed) <= budget.max && budget.usage().total <= budget.max
+                        );
+                    }
+                    held.drain(..).for_each(|bytes| budget.release(Kind::Raw, bytes));
+                });
+            }
+        });
+        let usage = budget.usage();
+        assert_eq!((usage.raw, usage.total), (0, 0));
+        assert_eq!(budget.charge(Kind::Raw, 5 * MIB, Reserved), Ok(()));
     }
 
     #[test]

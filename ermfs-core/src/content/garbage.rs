@@ -23,7 +23,9 @@ const PUSHED_AT: u64 = 64 << 10;
 
 thread_local! {
     static UNPUSHED: Cell<u64> = const { Cell::new(0) };
-    static MINE: Mine = const { Mine { replaced: RefCell::new(Pages::none()), spare: RefCell::new(None) } };
+    static MINE: Mine = const {
+        Mine { replaced: RefCell::new(Pages::none()), spare: RefCell::new(None), replaces: Cell::new(false) }
+    };
 }
 
 /// See the module's page.
@@ -177,8 +179,8 @@ impl Pages {
         epoch::note_large(bytes);
         match try_box(self) {
             Ok(pages) => {
-                let owner = Mine::of_this_thread();
-                guard.defer(move || pages.keep_or_drop(owner));
+                // By whichever thread comes to it.
+                guard.defer(move || pages.keep_or_drop());
             }
             // Without memory for all of them, one at a time, which takes none.
             Err((_, mut pages)) => {
@@ -200,19 +202,18 @@ impl Pages {
         self.pages[self.len].take()
     }
 
-    /// When nobody looks at them any more: the thread that retired them keeps them for its next writes, if it has none; else
-    /// they go. Not in another thread, which may have no use for them. Kept ones are no filesystem's: nobody else could come
-    /// at them when it needs the room.
-    fn keep_or_drop(mut self: Box<Self>, owner: usize) {
+    /// When nobody looks at them any more: a thread that replaces pages, too, keeps them for its next writes, if it has none;
+    /// else they go. Kept ones are no filesystem's: nobody else could come at them when it needs the room.
+    fn keep_or_drop(mut self: Box<Self>) {
         let are_ours = self.pages.iter().flatten().all(Page::is_unique);
         // A model and a memory checker are to see each of them freed.
         let are_watched = cfg!(any(loom, feature = "check-memory"));
-        if are_watched || !are_ours || Mine::of_this_thread() != owner {
+        if are_watched || !are_ours {
             return;
         }
         let given_up = MINE.try_with(|mine| {
             let mut spare = mine.spare.borrow_mut();
-            if spare.is_some() {
+            if spare.is_some() || !mine.replaces.get() {
                 return None;
             }
             let (space, bytes) = (self.space.take()?, self.bytes());
@@ -247,13 +248,8 @@ struct Mine {
     replaced: RefCell<Pages>,
     /// For its next writes.
     spare: RefCell<Option<Box<Pages>>>,
-}
-
-impl Mine {
-    /// What tells the calling thread from others that run; 0 for one that is too far in its end.
-    fn of_this_thread() -> usize {
-        MINE.try_with(|mine| core::ptr::from_ref(mine).addr()).unwrap_or(0)
-    }
+    /// Whether it has replaced pages since it was last asked to let go of all.
+    replaces: Cell<bool>,
 }
 
 impl Drop for Mine {
@@ -269,6 +265,7 @@ impl Drop for Mine {
 pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     let mut page = Some(page);
     let full = MINE.try_with(|mine| {
+        mine.replaces.set(true);
         if !mine.replaced.borrow().are_of(space) {
             push();
         }
@@ -307,7 +304,10 @@ pub(crate) fn settle() {
     push();
     epoch::flush();
     // Also what was freed just now and kept.
-    let spare = MINE.try_with(|mine| mine.spare.borrow_mut().take());
+    let spare = MINE.try_with(|mine| {
+        mine.replaces.set(false);
+        mine.spare.borrow_mut().take()
+    });
     drop(spare);
 }
 
