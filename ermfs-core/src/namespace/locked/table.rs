@@ -113,7 +113,7 @@ impl Table {
             let entries = &self.entries[..];
             return self.index.find(hash, |place, inode| {
                 // What the look-up is for comes to the cache while the entry does.
-                Inode::prefetch(inode);
+                Inode::prefetch(inode.as_ptr());
                 is(&entries[place])
             });
         }

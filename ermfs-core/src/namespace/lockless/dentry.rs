@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 use core::slice;
 
 use ermfs_memory::sync::Arc;
-use ermfs_memory::{Allocator, Kind, Nodes, prefetch};
+use ermfs_memory::{Allocator, Kind, Nodes};
 
 use crate::epoch::{self, Guard};
 use crate::errno::{Errno, Result};
@@ -101,7 +101,7 @@ fn footprint(len: usize) -> u64 {
 #[inline]
 pub(super) fn prefetch_inode(dentry: NonNull<Header>) {
     const BEFORE: usize = malloc_footprint(size_of::<Inode>()) as usize;
-    prefetch(dentry.as_ptr().cast_const().cast::<u8>().wrapping_sub(BEFORE), size_of::<Inode>());
+    Inode::prefetch(dentry.as_ptr().cast_const().cast::<u8>().wrapping_sub(BEFORE).cast());
 }
 
 /// A dentry that nobody else can see.

@@ -37,6 +37,9 @@ pub(in crate::namespace) struct Directory {
     record: Record,
     /// The number of entries, and DEAD. Changes under the lock.
     population: AtomicU32,
+    /// How many slots the table has, or had a moment ago: for asking for a slot while the table's header is on its way. Not for
+    /// models to look at: nothing comes of it but time.
+    slots: core::sync::atomic::AtomicU32,
     state: Mutex<State>,
 }
 
@@ -101,6 +104,7 @@ impl Directory {
             table: AtomicPtr::new(ptr::null_mut()),
             record: Record::new(),
             population: AtomicU32::new(0),
+            slots: core::sync::atomic::AtomicU32::new(0),
             state: Mutex::new(State { order: Order::new(), next_cookie: FIRST_COOKIE }),
         }
     }
@@ -153,6 +157,7 @@ impl Directory {
         if len > 0 {
             let capacity = table::capacity_for(len);
             let charge = room.charge(table::footprint(capacity))?;
+            self.slots.store(capacity as u32, Relaxed);
             self.table.store(Table::new(capacity)?.as_ptr(), Release);
             charge.keep();
         }
@@ -185,6 +190,7 @@ impl Directory {
             new.fill_from(old);
         }
         failpoint!("lockless.names.table_made");
+        self.slots.store(new.capacity() as u32, Relaxed);
         self.table.store(new.as_ptr(), Release);
         if let Some(old) = old {
             // SAFETY: it was the directory's until here, and is not any more.
@@ -248,7 +254,9 @@ impl Entries for Directory {
 
     #[inline(never)]
     fn lookup<'g>(&self, name: Name<'_>, guard: &'g Guard) -> Option<Reached<'g>> {
-        let found = self.record.value(self.table()?.find(name)?)?;
+        let table = self.table()?;
+        table.prefetch(name.hash, self.slots.load(Relaxed));
+        let found = self.record.value(table.find(name)?)?;
         // SAFETY: found under the pin.
         Some(unsafe { reached(found, guard) })
     }

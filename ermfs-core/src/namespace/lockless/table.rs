@@ -13,7 +13,7 @@ use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 
 use ermfs_memory::sync::Arc;
-use ermfs_memory::{Allocator, Nodes};
+use ermfs_memory::{Allocator, Nodes, prefetch};
 
 use super::dentry::{self, Dentry};
 use crate::epoch::{self, Guard};
@@ -124,6 +124,13 @@ impl<'a> Table<'a> {
 
     pub(super) fn capacity(self) -> usize {
         self.header().capacity as usize
+    }
+
+    /// Asks for the first slot of a hash's chain in a table of so many slots, which this one may not be.
+    #[inline]
+    pub(super) fn prefetch(self, hash: u32, slots: u32) {
+        let first = offset_of!(Header, slots) + first_slot(hash, slots as usize) * size_of::<Slot>();
+        prefetch(self.at.as_ptr().cast_const().cast::<u8>().wrapping_add(first), 1);
     }
 
     /// The slots of a hash's chain, all of the table's in the end.
