@@ -277,7 +277,7 @@ typedef struct ermfs_stats {
      */
     uint64_t bytes_in_use;
     /**
-     * The largest bytes_in_use so far.
+     * The largest bytes_in_use so far, give or take the 128 KiB that each of a few threads may have charged ahead.
      */
     uint64_t peak_bytes;
     /**
@@ -297,7 +297,7 @@ typedef struct ermfs_stats {
      */
     uint64_t blocks_stored;
     /**
-     * How often the soft limit was crossed upwards.
+     * How often the soft limit was crossed upwards, what threads have charged ahead included.
      */
     uint64_t soft_limit_hits;
     /**

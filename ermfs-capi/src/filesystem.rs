@@ -78,7 +78,7 @@ pub struct ermfs_stats {
     pub metadata_bytes: u64,
     /// The sum of the five above.
     pub bytes_in_use: u64,
-    /// The largest bytes_in_use so far.
+    /// The largest bytes_in_use so far, give or take the 128 KiB that each of a few threads may have charged ahead.
     pub peak_bytes: u64,
     /// The budget.
     pub max_bytes: u64,
@@ -88,7 +88,7 @@ pub struct ermfs_stats {
     pub blocks_inflated: u64,
     /// Blocks that did not shrink and were left as they were, so far.
     pub blocks_stored: u64,
-    /// How often the soft limit was crossed upwards.
+    /// How often the soft limit was crossed upwards, what threads have charged ahead included.
     pub soft_limit_hits: u64,
     /// Calls that failed for lack of budget.
     pub hard_limit_hits: u64,

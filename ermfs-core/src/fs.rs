@@ -140,7 +140,7 @@ pub struct Statistics {
     pub metadata_bytes: u64,
     /// The sum of the five above.
     pub bytes_in_use: u64,
-    /// Its highest value so far.
+    /// Its highest value so far, give or take the 128 KiB that each of a few threads may have charged ahead.
     pub peak_bytes: u64,
     /// The limit.
     pub max_bytes: u64,
@@ -150,7 +150,7 @@ pub struct Statistics {
     pub blocks_inflated: u64,
     /// Blocks that were left uncompressed because they do not shrink.
     pub blocks_stored: u64,
-    /// How often the soft limit was crossed upwards.
+    /// How often the soft limit was crossed upwards, what threads have charged ahead included.
     pub soft_limit_hits: u64,
     /// How many calls failed at the limit.
     pub hard_limit_hits: u64,

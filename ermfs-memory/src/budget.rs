@@ -8,7 +8,8 @@
 //! One word that every charge moves would be all that threads wait for. So while there is plenty, a charge takes a portion more
 //! than it asks for, and a release keeps what it gives back: as *credit* of one of a few cache lines, which the next charges of the same
 //! thread are served from. The total counts it. Near the limit nobody takes from credit or adds to it, and who finds
-//! no room recalls that of all lines first. Credit is a number, not memory, so whoever had it is not asked.
+//! no room recalls that of all lines first, with nobody taking any meanwhile. Credit is a number, not memory, so whoever had it
+//! is not asked.
 //!
 //! All accesses are relaxed: the numbers order nothing but themselves. A charge moves the total or the credit first and a
 //! release moves it last, so at every moment the kinds add up to no more than the total.
@@ -88,6 +89,8 @@ pub struct Budget {
     plenty: u64,
     /// What a charge takes as credit; 0 for a small budget.
     portion: u64,
+    /// How many threads are recalling credit. Beside the total, with which it is looked at.
+    recalling: AtomicU64,
     total: AtomicU64,
     peak: AtomicU64,
     soft_limit_hits: AtomicU64,
@@ -111,7 +114,8 @@ pub struct Usage {
     pub metadata: u64,
     /// All kinds together.
     pub total: u64,
-    /// The highest total so far, or a little less: what is charged from credit is looked at when that is used up.
+    /// The highest total so far, give or take the credit that there was: what is charged from that is looked at when it is used
+    /// up. Not below the total that is told with it.
     pub peak: u64,
     /// The limit.
     pub max: u64,
@@ -139,6 +143,7 @@ impl Budget {
             portion: LARGEST_PORTION.min(max_bytes / 1024 / PORTION_STEP * PORTION_STEP),
             // A limit of 0 would be one that the total never comes to from below.
             soft_limit: soft_limit.max(1),
+            recalling: AtomicU64::new(0),
             total: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             soft_limit_hits: AtomicU64::new(0),
@@ -172,8 +177,7 @@ impl Budget {
     }
 
     /// Gives back what was charged as `kind`; call it after the memory is free. Giving back more than was charged is a
-    /// bug of the caller: where it is more than the total it panics in debug builds, and counts as giving back everything in
-    /// others.
+    /// bug of the caller, after which the figures are wrong; where it is more than the total it panics in debug builds.
     pub fn release(&self, kind: Kind, bytes: u64) {
         debug_assert!(
             self.total.load(Relaxed) >= bytes,
@@ -183,7 +187,7 @@ impl Budget {
         let line = self.own();
         line.subtract(kind, bytes);
         let most = 2 * self.portion;
-        if bytes > most || self.is_tight() {
+        if bytes > most || !self.is_plenty() {
             return subtract(&self.total, bytes);
         }
         if line.credit.fetch_add(bytes, Relaxed) + bytes > most {
@@ -207,7 +211,7 @@ impl Budget {
     #[inline]
     fn take_credit(&self, line: &Line, bytes: u64) -> bool {
         let mut credit = line.credit.load(Relaxed);
-        while credit >= bytes && !self.is_tight() {
+        while credit >= bytes && self.is_plenty() {
             match line.credit.compare_exchange_weak(credit, credit - bytes, Relaxed, Relaxed) {
                 Ok(_) => return true,
                 Err(now) => credit = now,
@@ -219,23 +223,20 @@ impl Budget {
     /// Takes what is charged from what the total leaves, and a portion more while there is plenty.
     #[inline(never)]
     fn charge_total(&self, line: &Line, bytes: u64, limit: u64) -> Result<(), AllocError> {
-        if bytes <= self.portion && self.take(bytes + self.portion, self.plenty) {
+        if bytes <= self.portion && self.is_plenty() && self.take(bytes + self.portion, 0, self.plenty) {
             line.credit.fetch_add(self.portion, Relaxed);
-        } else if !self.take(bytes, limit) {
-            self.recall();
-            if !self.take(bytes, limit) {
-                return Err(AllocError::Budget);
-            }
+        } else if !self.take(bytes, 0, limit) && !self.take_with_credit(bytes, limit) {
+            return Err(AllocError::Budget);
         }
         self.note_peak();
         Ok(())
     }
 
-    /// Moves the total up, if it stays within `limit`.
-    fn take(&self, bytes: u64, limit: u64) -> bool {
+    /// Moves the total up, less what is `given` back with it, if it stays within `limit`.
+    fn take(&self, bytes: u64, given: u64, limit: u64) -> bool {
         let mut before = self.total.load(Relaxed);
         let after = loop {
-            let after = match before.checked_add(bytes) {
+            let after = match before.saturating_sub(given).checked_add(bytes) {
                 Some(after) if after <= limit => after,
                 _ => return false,
             };
@@ -261,14 +262,26 @@ impl Budget {
         }
     }
 
-    /// Gives the total all credit there is.
+    /// As [`Budget::take`], with all credit there is given back.
     #[cold]
-    fn recall(&self) {
-        for line in &self.lines {
-            if line.credit.load(Relaxed) > 0 {
-                subtract(&self.total, line.credit.swap(0, Relaxed));
-            }
+    fn take_with_credit(&self, bytes: u64, limit: u64) -> bool {
+        self.recalling.fetch_add(1, Relaxed);
+        let credit =
+            |line: &Line| if line.credit.load(Relaxed) > 0 { line.credit.swap(0, Relaxed) } else { 0 };
+        let recalled = self.lines.iter().map(credit).sum();
+        // In one step, so that no other charge comes in between.
+        let taken = self.take(bytes, recalled, limit);
+        if !taken && recalled > 0 {
+            subtract(&self.total, recalled);
         }
+        self.recalling.fetch_sub(1, Relaxed);
+        taken
+    }
+
+    /// Whether there is so much left that credit is of use.
+    #[inline]
+    fn is_plenty(&self) -> bool {
+        self.total.load(Relaxed) <= self.plenty && self.recalling.load(Relaxed) == 0
     }
 
     fn credit(&self) -> u64 {
@@ -297,18 +310,19 @@ impl Budget {
     pub fn usage(&self) -> Usage {
         let kind = |kind: Kind| {
             let lines = self.lines.iter().map(|line| line.kinds[kind as usize].load(Relaxed));
-            // Of different moments while others charge and release: then it may seem to be below zero.
+            // Of different moments while others charge and release: then it may seem to be below zero. Nobody has 2^63 bytes.
             lines.fold(0u64, u64::wrapping_add).cast_signed().max(0).cast_unsigned()
         };
-        self.note_peak();
+        let total = self.total.load(Relaxed).saturating_sub(self.credit());
+        let peak = self.peak.fetch_max(total, Relaxed).max(total);
         Usage {
             raw: kind(Kind::Raw),
             packed: kind(Kind::Packed),
             cached: kind(Kind::Cached),
             exported: kind(Kind::Exported),
             metadata: kind(Kind::Metadata),
-            total: self.total.load(Relaxed).saturating_sub(self.credit()),
-            peak: self.peak.load(Relaxed),
+            total,
+            peak,
             max: self.max,
             reserve: self.max - self.ordinary_max,
             soft_limit_hits: self.soft_limit_hits.load(Relaxed),
@@ -464,6 +478,35 @@ mod tests {
             assert_eq!(budget.charge(Kind::Packed, left, Reserved), Ok(()));
             assert_eq!((budget.usage().total, budget.usage().peak), (max, max));
         }
+    }
+
+    /// A charge that needs nearly all that others have as credit, while they go on charging and releasing.
+    #[test]
+    fn what_busy_threads_have_as_credit_can_be_had() {
+        let budget = Budget::new(64 * MIB, 0);
+        let busy = 4 * 4096;
+        let rest = budget.ordinary_max - busy;
+        let stop = crate::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        if budget.charge(Kind::Raw, 4096, Ordinary).is_ok() {
+                            budget.release(Kind::Raw, 4096);
+                        }
+                    }
+                });
+            }
+            for _ in 0..500 {
+                // What is on its way from the total to a line when others look there is missing for that moment.
+                while budget.charge(Kind::Packed, rest, Ordinary).is_err() {
+                    std::thread::yield_now();
+                }
+                budget.release(Kind::Packed, rest);
+            }
+            stop.store(true, Relaxed);
+        });
+        assert_eq!(budget.usage().total, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! copy. An ordinary store to a line that is not in the cache fetches it first, only to overwrite it; these do not. A line that
 //! is in the cache is written back and leaves it, which makes them several times slower there: the caller knows better. Where
 //! the processor has no such stores that are known here, and in a build for a memory checker, which is to see each access,
-//! it is an ordinary copy.
+//! it is an ordinary copy. ThreadSanitizer does not see them.
 
 use core::ptr;
 

@@ -283,7 +283,7 @@ pub(super) fn retire_page(space: &Arc<Space>, page: Page) {
     }
 }
 
-/// A page of those that this thread has replaced before, charged to nobody. Its bytes are unspecified.
+/// A page of those that this thread keeps for its writes, charged to nobody. Its bytes are unspecified.
 #[inline]
 pub(super) fn spare_page() -> Option<Page> {
     let page = MINE.try_with(|mine| {

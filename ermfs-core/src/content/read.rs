@@ -44,7 +44,7 @@ impl Content {
             failpoint!("read.block");
             let read = match self.map.get(index, books) {
                 Some(BlockRef::Raw(block)) => {
-                    block.touch(n);
+                    block.note_read(n);
                     block.read(inner, n, sink);
                     Ok(())
                 }

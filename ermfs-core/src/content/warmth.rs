@@ -1,17 +1,20 @@
-//! Which blocks the process has touched last: whether a page of one may still be in the processor's cache.
+//! Which blocks a thread has touched last: whether a page of one may still be in the processor's cache.
 //!
-//! Promises an answer at once, that is right often enough to choose between two ways of copying by, and no more. A few hundred
+//! Promises an answer at once, that is right often enough to choose between two ways of copying by, and no more. Some hundred
 //! blocks are remembered, each in one place, where the next that belongs there takes its place: a block is forgotten after
-//! about as many others were touched. By 4 KiB that is 2 MiB, more than a core's own cache; by whole blocks 32 MiB. Nothing
-//! is stored for a block that is remembered, so threads that work on a few blocks write nothing here that others
-//! look at. Never: a pointer that is followed.
+//! about as many others were touched. By 4 KiB that is 2 MiB, more than a core's own cache; by whole blocks 32 MiB. Threads
+//! have tables of their own, as far as [`own_line`] tells them apart. Never: a pointer that is followed.
 
-use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use ermfs_memory::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use ermfs_memory::{LINES, own_line};
 
-/// How many are remembered.
+/// How many blocks a table remembers.
 const PLACES: usize = 512;
 
-static TOUCHED: [AtomicU16; PLACES] = [const { AtomicU16::new(0) }; PLACES];
+#[repr(align(64))]
+struct Table([AtomicU16; PLACES]);
+
+static TOUCHED: [Table; LINES] = [const { Table([const { AtomicU16::new(0) }; PLACES]) }; LINES];
 
 /// Notes that the block at this address is being read or written by the page; whether it was before, not long ago.
 #[inline(always)]
@@ -19,7 +22,7 @@ pub(super) fn touch<T>(block: *const T) -> bool {
     // Fibonacci hashing; 0 stands for nothing.
     let hash = (block.addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (place, mark) = (hash >> (u64::BITS - PLACES.ilog2()), (hash >> 32) as u16 | 1);
-    let place = &TOUCHED[place as usize];
+    let place = &TOUCHED[own_line()].0[place as usize];
     let is_known = place.load(Relaxed) == mark;
     if !is_known {
         place.store(mark, Relaxed);
@@ -30,7 +33,7 @@ pub(super) fn touch<T>(block: *const T) -> bool {
 /// Forgets all: what is touched next is cold.
 #[cfg(all(test, not(loom)))]
 pub(super) fn forget() {
-    TOUCHED.iter().for_each(|place| place.store(0, Relaxed));
+    TOUCHED.iter().flat_map(|table| &table.0).for_each(|place| place.store(0, Relaxed));
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ unsafe impl Sync for Index {}
 
 /// The number of slots that suits `live` entries and some that will come.
 fn capacity_for(live: usize) -> usize {
-    (live * 8 / 5 + 1).next_multiple_of(STEP)
+    (live * 2).next_multiple_of(STEP)
 }
 
 const fn footprint(capacity: usize) -> u64 {

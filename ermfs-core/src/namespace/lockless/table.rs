@@ -78,7 +78,7 @@ fn layout(capacity: usize) -> Option<Layout> {
 
 /// The number of slots that suits `live` entries and some that will come and go.
 pub(super) fn capacity_for(live: usize) -> usize {
-    (live * 8 / 5 + 1).next_multiple_of(STEP)
+    (live.max(1) * 2).next_multiple_of(STEP)
 }
 
 /// What a table of so many slots takes.
