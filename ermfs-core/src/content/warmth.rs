@@ -31,7 +31,7 @@ pub(super) fn touch<T>(block: *const T) -> bool {
 }
 
 /// Forgets all: what is touched next is cold.
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 pub(super) fn forget() {
     TOUCHED.iter().flat_map(|table| &table.0).for_each(|place| place.store(0, Relaxed));
 }
