@@ -1,8 +1,8 @@
 //! What one filesystem may take, and what it has taken.
 //!
 //! Promises: the total of what was charged never exceeds the limit, whatever threads do at once; a charge happens
-//! wholly or not at all, and is refused when there is no room for it, or while another thread is recalling the credit that
-//! it would need. Owns counters only, no memory. Never waits, never locks.
+//! wholly or not at all, and is refused when there is no room for it, or while what it would need is on its way between the
+//! total and a line, which is a moment. Owns counters only, no memory. Never waits, never locks.
 //!
 //! # Credit
 //! One word that every charge moves would be all that threads wait for. So while there is plenty, a charge takes a portion more
